@@ -1,0 +1,170 @@
+//! `outrigger bench`: what the sidecar costs, beside a client with librdkafka linked in.
+//!
+//! Against a real Kafka. The same load runs through a sidecar and, with `--direct`, through librdkafka in this process, in turn (A B B A), after
+//! one run each that does not count. Rates of a machine differ from run to run; the ratio, and the CPU-seconds of each process, are what to
+//! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run does (`publish`, `subscribe`; `kafka::direct`), the figures (`sheet`).
+
+mod idle;
+mod load;
+mod process;
+mod publish;
+mod runs;
+mod sheet;
+mod subscribe;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use self::runs::Bed;
+use super::{Settings, client::runtime, fail, say, serve};
+use crate::{
+    config::{Log, LogFormat},
+    lifecycle::signal::Signals,
+    telemetry,
+};
+
+/// Somebody pressed Ctrl-C, or asked for the end.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// How long nothing may happen before a run is given up.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub(super) enum Bench {
+    /// Publish through a stream, in batches: from the first batch to the last answer.
+    Publish(Options),
+    /// Read a filled topic as a fresh group and ack everything: from the first record to the last.
+    Subscribe(Options),
+    /// Start time and idle memory of the sidecar.
+    Idle(idle::Options),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Options {
+    /// The brokers.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    bootstrap: String,
+    /// Run the same load directly too, and compare.
+    #[arg(long)]
+    direct: bool,
+    /// Records in a run.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    records: u64,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 100)]
+    size: usize,
+    /// Records in a message to the sidecar (publish); a subscriber acks each message of the sidecar as a whole.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch: u32,
+    /// Streams at once, each on a connection of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    streams: u16,
+    /// Counted runs of each kind.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// The topic; it is created if it is missing, kept, and filled up for subscribe. Default: a fresh one, deleted at the end.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Partitions of a topic that is created.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
+    /// `publish.linger` of both sides, e.g. 5ms.
+    #[arg(long)]
+    linger: Option<String>,
+    /// What a subscriber may hold unsettled, in records.
+    #[arg(long, default_value_t = 10_000)]
+    window: u64,
+    /// The same, in bytes.
+    #[arg(long, default_value_t = 16 << 20)]
+    window_bytes: u64,
+    /// What the direct producer may have unanswered, in records. Default: what all streams together may.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    direct_window: Option<u64>,
+    /// A sidecar that runs already, instead of one of the bench's own. It does not take the settings given here; the direct client does.
+    #[arg(long, requires = "pid")]
+    address: Option<String>,
+    /// Its process id, whose CPU time is read.
+    #[arg(long, requires = "address")]
+    pid: Option<u32>,
+    /// Print the sheet as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Which path a run measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Publish,
+    Subscribe,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> ExitCode {
+        let measured = match self {
+            Self::Publish(options) => Ran::of(Kind::Publish, options),
+            Self::Subscribe(options) => Ran::of(Kind::Subscribe, options),
+            Self::Idle(options) => idle::measure(options).map(Ran::Measured),
+        };
+        match measured {
+            Ok(Ran::Measured(text)) => {
+                say(&text);
+                ExitCode::SUCCESS
+            }
+            Ok(Ran::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
+            Ok(Ran::Refused(code)) => code,
+            Err(error) => fail(&format!("{error:#}")),
+        }
+    }
+}
+
+/// How a bench ended.
+enum Ran {
+    Measured(String),
+    Interrupted,
+    /// The configuration is wrong, and that was said.
+    Refused(ExitCode),
+}
+
+impl Ran {
+    fn of(kind: Kind, mut options: Options) -> anyhow::Result<Self> {
+        let linger = options
+            .linger
+            .clone()
+            .map(|linger| ("publish.linger".to_owned(), linger));
+        let first = [
+            (
+                "kafka.bootstrap_servers".to_owned(),
+                options.bootstrap.clone(),
+            ),
+            // The consumer of a run that is over is no part of the next one.
+            ("consume.idle_leave".to_owned(), "100ms".to_owned()),
+        ];
+        // What is set by hand wins.
+        options
+            .settings
+            .set
+            .splice(0..0, first.into_iter().chain(linger));
+        let config = match serve::load(&options.settings) {
+            Ok(loaded) => loaded.config,
+            Err(code) => return Ok(Self::Refused(code)),
+        };
+        // The direct client's troubles, beside the figures.
+        telemetry::install(&Log {
+            format: LogFormat::Text,
+            level: "warn".to_owned(),
+        })?;
+        let runtime = runtime()?;
+        let measured = runtime.block_on(async {
+            let signals = Signals::listen().context("signals cannot be listened for")?;
+            Bed::new(kind, options, config).measure(signals).await
+        });
+        // A direct run that was interrupted ends with the process.
+        runtime.shutdown_background();
+        Ok(measured?.map_or(Self::Interrupted, Self::Measured))
+    }
+}

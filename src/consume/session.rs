@@ -1,0 +1,358 @@
+//! The loop of one subscription: it owns the consumer, the ledgers and the windows, on one thread of its own.
+//!
+//! One turn: commands (settles before new records, so that memory only falls under load), then what Kafka says (rebalances, commits),
+//! then timers, then deliveries. When a turn did nothing the thread parks; commands, a freed channel and librdkafka's queues unpark it,
+//! and a tick bounds a wake-up that was missed. Nothing in a turn blocks, except the bounded wait for the last commit before partitions
+//! are handed back or the consumer closes.
+//! What always holds: records are fetched only when a stream has room for them; only a ledger's frontier is committed; a partition is
+//! handed back after what was delivered of it is settled, or its drain time is over, and committed.
+
+mod commit;
+mod deliver;
+mod durable;
+mod rebalance;
+mod renew;
+mod settle;
+mod show;
+mod start;
+mod stream;
+mod times;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(super) use self::start::Start;
+use self::{
+    commit::PACE,
+    durable::Covered,
+    rebalance::{Assigning, Revoking},
+    stream::Stream,
+    times::Times,
+};
+use super::{
+    Command, Limits, Outgoing, Pool, StreamId, StreamOptions, Subscription,
+    ledger::{Ledger, Weight},
+    pool::Watch,
+    token::Epochs,
+};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::{Cluster, Consumer, ConsumerEvent},
+    metrics::{self, Open},
+    record::{Consumed, TopicPartition},
+};
+
+/// The longest time without a turn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Messages other than deliveries that a stream may leave unread before it is cut; and answers that it may await before it gets no more records.
+const UNREAD: usize = 4096;
+
+/// The bound of waiting for the last commit before partitions are handed back.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+impl Weight for Consumed {
+    fn weight(&self) -> u64 {
+        self.charged_bytes()
+    }
+}
+
+/// An assigned partition.
+struct Slot {
+    partition: TopicPartition,
+    topic: Arc<str>,
+    epoch: u64,
+    ledger: Ledger<Consumed>,
+    /// What is counted of it.
+    reading: metrics::Reading,
+    /// What is shown of it while it is held.
+    shown: Arc<metrics::Partition>,
+    times: Times,
+    /// What Kafka has.
+    committed: i64,
+    /// What was last sent to it: the offset, and how many settlements the map beside it knew of.
+    committing: (i64, u64),
+    /// What a record of it weighs, by the last ones.
+    typical: u64,
+    /// Not delivered from any more.
+    revoking: bool,
+    /// Its queue was seen empty since the last look: librdkafka goes on fetching, and knows where the partition ends.
+    dry: bool,
+}
+
+/// What the loop does with its group.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Delivering,
+    /// No deliveries; settles still count.
+    Quiet,
+    /// As before, and it ends when nothing is held, or when the wait for settles is over.
+    Closing {
+        settle: Instant,
+        end: Instant,
+    },
+}
+
+struct Session {
+    consumer: Consumer,
+    subscription: Subscription,
+    limits: Limits,
+    commands: mpsc::Receiver<Command>,
+    watch: Arc<Watch>,
+    pool: Pool,
+    /// By the index in their tokens.
+    slots: BTreeMap<u32, Slot>,
+    streams: BTreeMap<StreamId, Stream>,
+    phase: Phase,
+    epochs: Epochs,
+    next_slot: u32,
+    /// Of the newest rebalance; an answer to an older one is dropped.
+    generation: u64,
+    assigning: Option<Assigning>,
+    revoking: Option<Revoking>,
+    first_assignment: bool,
+    /// Why the consumer cannot go on.
+    broken: Option<Failure>,
+    commit_at: Instant,
+    /// When ages are looked up again.
+    look_at: Instant,
+    /// When ends are.
+    ends_at: Instant,
+    idle_since: Instant,
+    turn: u64,
+    /// The id of the cluster, once known: maps of what is settled belong to it.
+    cluster_id: Option<String>,
+    /// How long such a map may be, in characters.
+    map_budget: usize,
+    /// What each commit that is under way says, by slot; they are answered in turn.
+    commits_sent: VecDeque<Vec<(u32, Covered)>>,
+    /// How many commits were sent.
+    commits_made: u64,
+    shown: Arc<metrics::Group>,
+    commits: Arc<metrics::Commits>,
+    cluster: Cluster,
+    /// A new certificate needs a new consumer.
+    certificates: watch::Receiver<u64>,
+    renew_at: Instant,
+    _open: Open,
+}
+
+impl Session {
+    fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            let mut busy = self.serve_commands();
+            match self.serve_kafka(now) {
+                Ok(more) => busy |= more,
+                Err(failure) => {
+                    tracing::warn!(
+                        group = self.subscription.group,
+                        reason = failure.reason.as_str(),
+                        "{failure}"
+                    );
+                    self.pool.remove(&self.subscription.group);
+                    return self.finish(Some(failure), now + COMMIT_WAIT);
+                }
+            }
+            self.drop_ended_streams();
+            self.begin_renewal(now);
+            self.advance_revoke(now);
+            self.commit_if_due(now);
+            if self.phase == Phase::Delivering {
+                busy |= self.deliver();
+            }
+            self.end_drained_streams();
+            self.publish_status(now);
+            if self.is_over(now) {
+                return self.leave(now + COMMIT_WAIT);
+            }
+            if let Phase::Closing { settle, end } = self.phase
+                && (self.held() == 0 && !self.is_awaited() || now >= settle)
+            {
+                return self.finish(None, end);
+            }
+            if !busy {
+                thread::park_timeout(if self.is_hurried() { PACE } else { TICK });
+            }
+        }
+    }
+
+    fn serve_commands(&mut self) -> bool {
+        let mut served = false;
+        // Bounded, so that a flood of commands does not keep Kafka waiting.
+        for _ in 0..256 {
+            match self.commands.try_recv() {
+                Ok(command) => self.serve(command),
+                Err(_) => break,
+            }
+            served = true;
+        }
+        served
+    }
+
+    fn serve(&mut self, command: Command) {
+        match command {
+            Command::Attach {
+                stream,
+                options,
+                outgoing,
+                end,
+            } => self.attach(stream, options, outgoing, end),
+            Command::Window { stream, window } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.window = window;
+                    stream.tell(Outgoing::Granted(window));
+                }
+            }
+            Command::Settle {
+                stream,
+                request_id,
+                items,
+            } => self.settle(stream, request_id, &items),
+            Command::Drain { stream } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.draining = true;
+                }
+            }
+            Command::Quiesce { deadline } => {
+                if self.phase == Phase::Delivering {
+                    self.phase = Phase::Quiet;
+                    self.tell_all(|| Outgoing::Draining(deadline));
+                }
+            }
+            Command::Close { deadline } => {
+                if self.phase == Phase::Delivering {
+                    self.tell_all(|| Outgoing::Draining(deadline));
+                }
+                // What is left after the wait for settles is for the commit and the goodbye to the group.
+                let reserve =
+                    (deadline.saturating_duration_since(Instant::now()) / 4).min(COMMIT_WAIT);
+                self.phase = Phase::Closing {
+                    settle: deadline - reserve,
+                    end: deadline,
+                };
+            }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        id: StreamId,
+        options: StreamOptions,
+        outgoing: mpsc::Sender<Outgoing>,
+        end: oneshot::Sender<Option<Failure>>,
+    ) {
+        let mut stream = Stream::new(options, outgoing, end);
+        for slot in self.slots.values().filter(|slot| !slot.revoking) {
+            stream.tell(Outgoing::Partition {
+                partition: slot.partition.clone(),
+                change: super::PartitionChange::Assigned,
+                by: None,
+            });
+        }
+        self.streams.insert(id, stream);
+    }
+
+    /// Takes back what ended streams held, and cuts those that leave their answers unread.
+    fn drop_ended_streams(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.flush();
+            if stream.unread.len() > UNREAD {
+                tracing::warn!(
+                    group = self.subscription.group,
+                    "a stream that does not read its answers is cut"
+                );
+                stream.end(Some(Failure::new(
+                    Reason::WindowExceeded,
+                    "the answers of this stream are not being read",
+                )));
+            }
+        }
+        let ended: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.is_over())
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ended {
+            self.streams.remove(&id);
+            for slot in self.slots.values_mut() {
+                slot.ledger.take_back(id);
+            }
+        }
+    }
+
+    fn end_drained_streams(&mut self) {
+        for stream in self.streams.values_mut() {
+            // Not before the answer to its last settle is on its way.
+            let is_answered = stream.unread.is_empty() && stream.unconfirmed.awaited() == 0;
+            if stream.draining && stream.held.records == 0 && is_answered {
+                stream.end(None);
+            }
+        }
+    }
+
+    /// Whether the session ends because nobody needs it.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if !self.streams.is_empty() || self.phase != Phase::Delivering {
+            self.idle_since = now;
+            return false;
+        }
+        now.duration_since(self.idle_since) >= self.limits.idle_leave
+            && self.pool.release(&self.subscription.group, &self.commands)
+    }
+
+    fn tell_all(&mut self, message: impl Fn() -> Outgoing) {
+        for stream in self.streams.values_mut() {
+            stream.tell(message());
+        }
+    }
+
+    fn serve_kafka(&mut self, now: Instant) -> Result<bool, Failure> {
+        let mut served = false;
+        for _ in 0..16 {
+            let Some(event) = self.consumer.poll() else {
+                break;
+            };
+            served = true;
+            match event {
+                ConsumerEvent::Assigned(partitions) => self.assigned(partitions),
+                ConsumerEvent::Revoked { partitions, lost } => self.revoked(partitions, lost, now),
+                ConsumerEvent::Resolved {
+                    generation,
+                    resolved,
+                } => self.resolved(generation, resolved),
+                ConsumerEvent::Committed(ended) => self.commit_ended(ended),
+                ConsumerEvent::Failed(failure) => return Err(self.explain(failure)),
+            }
+        }
+        self.broken.take().map_or(Ok(served), Err)
+    }
+}
+
+impl Session {
+    /// librdkafka does not say which topic it misses: it is one of those that have no partition here.
+    fn explain(&self, mut failure: Failure) -> Failure {
+        if failure.reason == Reason::KafkaNotAuthorized {
+            let Subscription { group, topics, .. } = &self.subscription;
+            failure.message = format!(
+                "{} (group {group}, topics {})",
+                failure.message,
+                topics.join(", ")
+            );
+            return failure.with_metadata("group", group);
+        }
+        if failure.reason == Reason::TopicNotFound {
+            let mut missing = self.subscription.topics.clone();
+            missing.retain(|topic| !self.slots.values().any(|slot| *slot.topic == **topic));
+            failure.message = format!("{}: {}", failure.message, missing.join(", "));
+        }
+        failure
+    }
+}

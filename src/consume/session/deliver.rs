@@ -1,0 +1,296 @@
+//! From the partitions' queues to the streams that have room.
+//!
+//! Each stream gets at most one message a pass, and begins where its last one ended, so that neither a stream nor a partition starves.
+//! A partition is asked for more only when nothing of it waits, and for about what fits: what a stream has no room for stays in
+//! librdkafka's queue, where the prefetch limit bounds it.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Session, Slot, UNREAD, stream::Stream};
+use crate::{
+    consume::{Delivered, Outgoing, StreamId, Token, ledger::Admitted},
+    failure::{Failure, Reason},
+    kafka::Consumer,
+    metrics,
+    record::Usage,
+};
+
+/// Records in one message to a stream.
+const MESSAGE_RECORDS: usize = 256;
+
+/// Bytes in one message to a stream, above which it is closed: gRPC clients refuse messages over 4 MiB by default.
+const MESSAGE_BYTES: u64 = 512 * 1024;
+
+/// What a delivery adds to its record's bytes, at most: topic, token, field tags.
+const ENVELOPE: u64 = 1024;
+
+/// Passes in one turn, so that commands and Kafka's events wait a bounded time.
+const PASSES: usize = 16;
+
+/// What a partition's records are taken to weigh before one was seen.
+pub(super) const TYPICAL: u64 = 1024;
+
+impl Session {
+    /// Whether anything was delivered.
+    pub(super) fn deliver(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..PASSES {
+            let mut delivered = false;
+            // Another stream is first each time.
+            self.turn += 1;
+            let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+            let first = self.turn as usize % ids.len().max(1);
+            for id in ids[first..].iter().chain(&ids[..first]) {
+                delivered |= self.deliver_to(*id);
+            }
+            if !delivered {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    fn deliver_to(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        let is_behind = !stream.unread.is_empty() || stream.unconfirmed.awaited() > UNREAD;
+        if stream.draining || is_behind || !stream.has_room(0) {
+            return false;
+        }
+        // An owned permit, so that the stream's other fields stay within reach.
+        let Some(Ok(permit)) = stream
+            .outgoing
+            .clone()
+            .map(|outgoing| outgoing.try_reserve_owned())
+        else {
+            return false;
+        };
+        let mut message = Message::new(stream.max_message_bytes);
+        let from = stream.next;
+        let order = self.slots.range(from..).chain(self.slots.range(..from));
+        let indexes: Vec<u32> = order.map(|(&index, _)| index).collect();
+        let (window, held) = (stream.window, &mut stream.held);
+        let mut too_large = None;
+        for index in indexes {
+            let slot = self.slots.get_mut(&index).expect("listed just now");
+            if slot.revoking {
+                continue;
+            }
+            stream.next = index + 1;
+            match fill(
+                &mut message,
+                &mut self.consumer,
+                index,
+                slot,
+                id,
+                window,
+                held,
+            ) {
+                Fill::More => {}
+                Fill::Full => break,
+                Fill::TooLarge(failure) => {
+                    too_large = Some(failure);
+                    break;
+                }
+            }
+        }
+        if message.records.is_empty() {
+            if let Some(failure) = too_large {
+                stream.end(Some(failure));
+            }
+            return false;
+        }
+        let recorder = metrics::subscribe();
+        recorder.delivered.increment(message.records.len() as u64);
+        recorder.delivered_bytes.increment(message.bytes);
+        recorder.redelivered.increment(message.again);
+        permit.send(Outgoing::Deliveries(message.records));
+        true
+    }
+}
+
+impl Stream {
+    fn has_room(&self, weight: u64) -> bool {
+        room(self.window, self.held, weight)
+    }
+}
+
+/// Whether one more record fits. A record larger than the whole window is delivered alone, or it never would be.
+fn room(window: Usage, held: Usage, weight: u64) -> bool {
+    let one = Usage {
+        records: 1,
+        bytes: weight,
+    };
+    window.records > 0 && window.bytes > 0 && (held.fits(one, window) || held.records == 0)
+}
+
+struct Message {
+    records: Vec<Delivered>,
+    bytes: u64,
+    again: u64,
+    /// Where the message is closed.
+    full: u64,
+    /// What its caller takes at most.
+    most: u64,
+    /// When its first record was put in, by both clocks, in milliseconds since the epoch by the second.
+    at: Option<(Instant, i64)>,
+    /// No record of the partition at hand is in it.
+    new_in_slot: bool,
+}
+
+impl Message {
+    fn new(most: u64) -> Self {
+        Self {
+            records: Vec::new(),
+            bytes: 0,
+            again: 0,
+            full: MESSAGE_BYTES.min(most / 2).max(1),
+            most,
+            at: None,
+            new_in_slot: true,
+        }
+    }
+
+    fn time(&mut self) -> (Instant, i64) {
+        *self.at.get_or_insert_with(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            let millis = since.map_or(0, |since| since.as_millis() as i64);
+            (Instant::now(), millis)
+        })
+    }
+}
+
+/// Whether a message and a window have room for more.
+enum Fill {
+    More,
+    Full,
+    /// The next record does not fit any message that the caller takes.
+    TooLarge(Failure),
+}
+
+/// Adds what a partition has for the stream.
+fn fill(
+    message: &mut Message,
+    consumer: &mut Consumer,
+    index: u32,
+    slot: &mut Slot,
+    id: StreamId,
+    window: Usage,
+    held: &mut Usage,
+) -> Fill {
+    if !slot.ledger.open_to(id) {
+        return Fill::More;
+    }
+    message.new_in_slot = true;
+    loop {
+        if message.records.len() >= MESSAGE_RECORDS || message.bytes >= message.full {
+            return Fill::Full;
+        }
+        let Some(weight) = slot.ledger.next_weight() else {
+            if !room(window, *held, 0) {
+                return Fill::Full;
+            }
+            if fetch(consumer, slot, window, *held, message) == 0 {
+                return Fill::More;
+            }
+            continue;
+        };
+        if weight + ENVELOPE > message.most {
+            return Fill::TooLarge(too_large(slot, weight, message.most));
+        }
+        if !room(window, *held, weight)
+            || (message.bytes > 0 && message.bytes + weight > message.full)
+        {
+            return Fill::Full;
+        }
+        let handed = slot
+            .ledger
+            .hand(id)
+            .expect("one waits, and the partition is open to the stream");
+        let (now, millis) = message.time();
+        if message.new_in_slot {
+            slot.times.stamp(handed.serial, now);
+            message.new_in_slot = false;
+        }
+        let delay = match handed.payload.timestamp {
+            Some((created, _)) if !handed.again => Some(millis - created),
+            _ => None,
+        };
+        slot.reading.delivered(delay);
+        message.again += u64::from(handed.again);
+        message.bytes += weight;
+        held.add(Usage {
+            records: 1,
+            bytes: weight,
+        });
+        message.records.push(Delivered {
+            token: Token {
+                index,
+                offset: handed.offset,
+                epoch: slot.epoch,
+                serial: handed.serial,
+            },
+            topic: slot.topic.clone(),
+            partition: slot.partition.partition,
+            attempt: handed.attempt,
+            record: handed.payload.clone(),
+        });
+    }
+}
+
+/// Takes about as many records out of the partition's queue as fit the message and the window.
+fn fetch(
+    consumer: &mut Consumer,
+    slot: &mut Slot,
+    window: Usage,
+    held: Usage,
+    message: &Message,
+) -> usize {
+    let records = window
+        .records
+        .saturating_sub(held.records)
+        .min((MESSAGE_RECORDS - message.records.len()) as u64);
+    let bytes = window
+        .bytes
+        .saturating_sub(held.bytes)
+        .min(message.full.saturating_sub(message.bytes));
+    let count = records.min(bytes / slot.typical.max(1)).max(1);
+    let Slot {
+        partition,
+        ledger,
+        typical,
+        reading,
+        dry,
+        ..
+    } = slot;
+    let fetched = consumer.fetch(partition, count as usize, |record| {
+        let weight = record.charged_bytes();
+        // Quick to rise, slow to fall: an estimate that is too low takes more out of the queue than fits.
+        *typical = weight.max(*typical - *typical / 8);
+        let offset = record.offset;
+        match ledger.admit(offset, record) {
+            Admitted::Waiting => {}
+            Admitted::Settled => metrics::subscribe().restored.increment(1),
+            Admitted::Passed => {
+                tracing::debug!(%partition, offset, "a record was fetched twice and is passed over");
+            }
+        }
+    });
+    *dry |= fetched < count as usize;
+    reading.read(fetched as u64);
+    fetched
+}
+
+fn too_large(slot: &Slot, weight: u64, most: u64) -> Failure {
+    Failure::new(
+        Reason::RecordTooLarge,
+        format!(
+            "the record at {} offset {} has {weight} bytes, but this client takes messages of {most} at most; raise its receive limit and \
+             Init.max_message_bytes",
+            slot.partition,
+            slot.ledger.next_offset().unwrap_or_default(),
+        ),
+    )
+}

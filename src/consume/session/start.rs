@@ -1,0 +1,96 @@
+//! How a session begins: its consumer is made and joins the group, or its streams are told why not.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+
+use super::{Phase, Session};
+use crate::{
+    consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
+    failure::{Failure, Reason},
+    kafka::{Cluster, Consumer},
+    metrics,
+};
+
+/// What a session begins with; `run` is its thread.
+pub(in crate::consume) struct Start {
+    pub(in crate::consume) cluster: Cluster,
+    pub(in crate::consume) subscription: Subscription,
+    pub(in crate::consume) limits: Limits,
+    pub(in crate::consume) commands: mpsc::Receiver<Command>,
+    pub(in crate::consume) watch: Arc<Watch>,
+    pub(in crate::consume) pool: Pool,
+}
+
+impl Start {
+    pub(in crate::consume) fn run(self) {
+        let group = self.subscription.group.clone();
+        let subscribed = Consumer::new(&self.cluster, &group).and_then(|consumer| {
+            let topics = &self.subscription.topics;
+            consumer
+                .subscribe(topics)
+                .map_err(|error| error.to_string())?;
+            Ok(consumer)
+        });
+        let consumer = match subscribed {
+            Ok(consumer) => consumer,
+            Err(error) => return self.give_up(&error),
+        };
+        tracing::info!(group, topics = ?self.subscription.topics, "subscribed");
+        let now = Instant::now();
+        let session = Session {
+            consumer,
+            subscription: self.subscription,
+            limits: self.limits,
+            commands: self.commands,
+            watch: self.watch,
+            pool: self.pool,
+            slots: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            phase: Phase::Delivering,
+            epochs: Epochs::new(),
+            next_slot: 0,
+            generation: 0,
+            assigning: None,
+            revoking: None,
+            first_assignment: true,
+            broken: None,
+            commit_at: now,
+            look_at: now,
+            ends_at: now + self.limits.ends_interval,
+            idle_since: now,
+            turn: 0,
+            cluster_id: None,
+            map_budget: self.limits.commit_metadata,
+            commits_sent: VecDeque::new(),
+            commits_made: 0,
+            shown: metrics::Group::new(&group),
+            commits: metrics::Commits::new(&group),
+            certificates: self.cluster.certificates(),
+            renew_at: now,
+            cluster: self.cluster,
+            _open: metrics::subscribe().subscription(),
+        };
+        session.run();
+        tracing::info!(group, "unsubscribed");
+    }
+
+    /// Answers the streams that wait: there is no consumer.
+    fn give_up(mut self, error: &str) {
+        let group = &self.subscription.group;
+        tracing::error!(group, "the consumer could not be created: {error}");
+        self.pool.remove(group);
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Attach { end, .. } = command {
+                let text = format!("the Kafka consumer could not be created: {error}");
+                // The stream may be gone.
+                let _ = end.send(Some(Failure::new(Reason::KafkaAuthenticationFailed, text)));
+            }
+        }
+    }
+}

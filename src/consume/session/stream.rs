@@ -1,0 +1,109 @@
+//! A stream's place in its session: its window, and what it has yet to be told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::durable::Unconfirmed;
+use crate::{
+    consume::{Confirm, Outgoing, StreamId, StreamOptions, ledger::Refund},
+    failure::Failure,
+    metrics::{self, Open},
+    record::Usage,
+};
+
+/// An attached stream.
+pub(super) struct Stream {
+    /// Absent once the stream has been told its end.
+    pub(super) outgoing: Option<mpsc::Sender<Outgoing>>,
+    pub(super) end: Option<oneshot::Sender<Option<Failure>>>,
+    /// Messages other than deliveries that do not fit the channel now.
+    pub(super) unread: VecDeque<Outgoing>,
+    pub(super) confirm: Confirm,
+    /// Its settles that no commit covers yet.
+    pub(super) unconfirmed: Unconfirmed,
+    pub(super) window: Usage,
+    pub(super) held: Usage,
+    pub(super) max_message_bytes: u64,
+    /// It gets no deliveries and ends when it holds nothing.
+    pub(super) draining: bool,
+    /// Where its next look for records begins, so that no partition starves.
+    pub(super) next: u32,
+    pub(super) _open: Open,
+}
+
+impl Stream {
+    pub(super) fn new(
+        options: StreamOptions,
+        outgoing: mpsc::Sender<Outgoing>,
+        end: oneshot::Sender<Option<Failure>>,
+    ) -> Self {
+        Self {
+            outgoing: Some(outgoing),
+            end: Some(end),
+            unread: VecDeque::new(),
+            confirm: options.confirm,
+            unconfirmed: Unconfirmed::new(options.confirm),
+            window: options.window,
+            held: Usage::default(),
+            max_message_bytes: options.max_message_bytes,
+            draining: false,
+            next: 0,
+            _open: metrics::subscribe().stream(),
+        }
+    }
+
+    pub(super) fn tell(&mut self, message: Outgoing) {
+        self.unread.push_back(message);
+        self.flush();
+    }
+
+    /// Answers the requests of DURABLE that are covered, or can never be.
+    pub(super) fn confirm(&mut self) {
+        for (request_id, refused) in self.unconfirmed.answers() {
+            self.unread.push_back(Outgoing::Settled {
+                request_id,
+                refused,
+            });
+        }
+        self.flush();
+    }
+
+    /// Ends the stream after what was sent; what it held is taken back.
+    pub(super) fn end(&mut self, end: Option<Failure>) {
+        self.unread.clear();
+        self.outgoing = None;
+        if let Some(told) = self.end.take() {
+            // The stream may be gone.
+            let _ = told.send(end);
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.outgoing.as_ref().is_none_or(mpsc::Sender::is_closed)
+    }
+
+    pub(super) fn flush(&mut self) {
+        let Some(outgoing) = &self.outgoing else {
+            return;
+        };
+        while let Some(message) = self.unread.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(message)) = outgoing.try_send(message) {
+                self.unread.push_front(message);
+                return;
+            }
+        }
+    }
+}
+
+/// Gives windows back what their streams no longer hold.
+pub(super) fn refund(streams: &mut BTreeMap<StreamId, Stream>, refunds: &[Refund]) {
+    for refund in refunds {
+        if let Some(stream) = streams.get_mut(&refund.stream) {
+            stream.held.sub(Usage {
+                records: 1,
+                bytes: refund.bytes,
+            });
+        }
+    }
+}

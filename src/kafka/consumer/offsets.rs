@@ -1,0 +1,134 @@
+//! Offsets that are asked of the brokers: where a partition begins, and where it ends. It blocks, so other threads do it.
+//!
+//! librdkafka learns of an end from fetches alone, so for a partition whose queue is full it stays at what it was: just then the lag would stand
+//! still.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaResult,
+};
+
+use super::{Consumer, Context, Position, Resolved, Start};
+use crate::{kafka::ffi, metrics, record::TopicPartition};
+
+/// The bound of one look.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Consumer {
+    /// Looks up, on another thread, where each partition ends; not while it still does.
+    pub fn look_up_ends(&self, partitions: Vec<Arc<metrics::Partition>>) {
+        if partitions.is_empty() || self.looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (client, looking) = (Arc::clone(&self.client), Arc::clone(&self.looking));
+        let look = move || {
+            let ends =
+                ends_of(&partitions).and_then(|list| client.offsets_for_times(list, TIMEOUT));
+            match ends {
+                Ok(ends) => tell(&partitions, &ends),
+                // The next look comes soon.
+                Err(error) => tracing::debug!(error = %error, "ends could not be looked up"),
+            }
+            looking.store(false, Ordering::Release);
+        };
+        let spawned = thread::Builder::new()
+            .name("kafka-offsets".into())
+            .spawn(look);
+        if let Err(error) = spawned {
+            self.looking.store(false, Ordering::Release);
+            tracing::error!(error = %error, "no thread could be started to look up ends");
+        }
+    }
+}
+
+/// Asked for as a time, the end means the offset that comes next, or for read_committed where the open transactions begin.
+fn ends_of(partitions: &[Arc<metrics::Partition>]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition_offset(partition.topic(), partition.number(), Offset::End)?;
+    }
+    Ok(list)
+}
+
+fn tell(partitions: &[Arc<metrics::Partition>], ends: &TopicPartitionList) {
+    for partition in partitions {
+        let end = ends.find_partition(partition.topic(), partition.number());
+        if let Some(Offset::Offset(end)) = end.map(|end| end.offset()) {
+            partition.ends(end);
+        }
+    }
+}
+
+/// The committed offset of each partition, else where `start` says; bounded by the timeouts given to librdkafka.
+pub(super) fn positions(
+    client: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+    start: Start,
+) -> KafkaResult<Resolved> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        asked.add_partition(&partition.topic, partition.partition);
+    }
+    let committed = client.committed_offsets(asked, TIMEOUT)?;
+    let ends = |partition: &TopicPartition| {
+        client.fetch_watermarks(&partition.topic, partition.partition, TIMEOUT)
+    };
+    let mut positions = Vec::new();
+    for (element, metadata) in committed.elements().iter().zip(ffi::metadata(&committed)) {
+        element.error()?;
+        let partition = TopicPartition::new(element.topic(), element.partition());
+        let position = match element.offset() {
+            Offset::Offset(offset) => Position {
+                log_end: match metadata.is_empty() {
+                    true => 0,
+                    false => ends(&partition)?.1,
+                },
+                partition,
+                offset,
+                is_fresh: false,
+                metadata,
+            },
+            _ => {
+                let (low, high) = ends(&partition)?;
+                Position {
+                    partition,
+                    offset: match start {
+                        Start::Earliest => low,
+                        Start::Latest => high,
+                    },
+                    is_fresh: true,
+                    metadata: Vec::new(),
+                    log_end: high,
+                }
+            }
+        };
+        positions.push(position);
+    }
+    Ok(Resolved {
+        positions,
+        cluster: ffi::describe::cluster_id(client.client(), TIMEOUT),
+    })
+}
+
+/// As librdkafka takes it: offsets, with what is kept beside them.
+pub(super) fn list<'a>(
+    positions: impl Iterator<Item = (&'a TopicPartition, i64, &'a str)>,
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset, metadata) in positions {
+        let mut element = list.add_partition(&partition.topic, partition.partition);
+        element.set_offset(Offset::Offset(offset))?;
+        if !metadata.is_empty() {
+            element.set_metadata(metadata);
+        }
+    }
+    Ok(list)
+}

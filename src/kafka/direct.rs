@@ -1,0 +1,342 @@
+//! The load of `outrigger bench` with librdkafka linked in: what the sidecar is compared with. Not for anything else.
+//!
+//! Same properties as the sidecar's own clients, and what the rdkafka crate offers at the lowest price: `ThreadedProducer::send` by name (there
+//! is one topic, so librdkafka's scan of names is short) with a delivery callback that only counts, and `BaseConsumer::poll`. Everything here
+//! blocks; no bound is missing, so that a broker that is away fails the bench.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    config::{ClientConfig, RDKafkaLogLevel},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    error::{KafkaError, KafkaResult},
+    message::DeliveryResult,
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode as Code,
+};
+
+use super::{Cluster, context};
+use crate::config::Config;
+
+/// How long nothing may happen before a run is given up.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// The bound of one request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The version of the linked librdkafka.
+pub fn version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
+fn properties(config: &Config) -> KafkaResult<ClientConfig> {
+    Cluster::new(Arc::new(config.clone()))
+        .producer_properties()
+        .map_err(KafkaError::ClientCreation)
+}
+
+fn admin(config: &Config) -> KafkaResult<(AdminClient<DefaultClientContext>, AdminOptions)> {
+    let options = AdminOptions::new()
+        .request_timeout(Some(TIMEOUT))
+        .operation_timeout(Some(TIMEOUT));
+    Ok((properties(config)?.create()?, options))
+}
+
+/// Creates a topic with the cluster's own replication; says whether it is new.
+pub async fn create_topic(config: &Config, topic: &str, partitions: i32) -> KafkaResult<bool> {
+    let (admin, options) = admin(config)?;
+    // -1: the broker's default.
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    for result in admin.create_topics([&new], &options).await? {
+        match result {
+            Ok(_) => {}
+            Err((_, Code::TopicAlreadyExists)) => return Ok(false),
+            Err((_, code)) => return Err(KafkaError::AdminOp(code)),
+        }
+    }
+    Ok(true)
+}
+
+/// Deletes a topic.
+pub async fn delete_topic(config: &Config, topic: &str) -> KafkaResult<()> {
+    let (admin, options) = admin(config)?;
+    for result in admin.delete_topics(&[topic], &options).await? {
+        result.map_err(|(_, code)| KafkaError::AdminOp(code))?;
+    }
+    Ok(())
+}
+
+/// A producer that is connected: what it costs is the load alone, as with a sidecar that has been running.
+#[expect(
+    missing_debug_implementations,
+    reason = "librdkafka's handles show nothing"
+)]
+pub struct Producer {
+    client: ThreadedProducer<Reports>,
+    topic: String,
+    partitions: Vec<i32>,
+}
+
+impl Producer {
+    /// Creates one for a topic that exists.
+    pub fn connect(config: &Config, topic: &str) -> KafkaResult<Self> {
+        let client: ThreadedProducer<Reports> =
+            properties(config)?.create_with_context(Reports::to(thread::current()))?;
+        let metadata = client.client().fetch_metadata(Some(topic), TIMEOUT)?;
+        let partitions = metadata.topics().first().map_or_else(Vec::new, |topic| {
+            topic.partitions().iter().map(|one| one.id()).collect()
+        });
+        Ok(Self {
+            client,
+            topic: topic.to_owned(),
+            partitions,
+        })
+    }
+
+    /// How many partitions the topic has.
+    pub fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// How many records the topic holds.
+    pub fn count(&self) -> KafkaResult<u64> {
+        let mut count = 0;
+        for partition in &self.partitions {
+            let (low, high) = self.watermarks(*partition)?;
+            count += u64::try_from(high - low).unwrap_or_default();
+        }
+        Ok(count)
+    }
+
+    /// A broker that was just made the leader of a new topic's partition may not know it yet.
+    fn watermarks(&self, partition: i32) -> KafkaResult<(i64, i64)> {
+        let begun = Instant::now();
+        loop {
+            let client = self.client.client();
+            match client.fetch_watermarks(&self.topic, partition, TIMEOUT) {
+                Err(KafkaError::MetadataFetch(Code::NotLeaderForPartition))
+                    if begun.elapsed() < TIMEOUT =>
+                {
+                    thread::park_timeout(Duration::from_millis(50));
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// One record to each partition, so that a measured run does not wait for connections and for the producer's id.
+    pub fn warm_up(&self, value: &[u8]) -> KafkaResult<()> {
+        let from = self.client.context().total();
+        for partition in &self.partitions {
+            let record = BaseRecord::<(), [u8]>::to(&self.topic);
+            self.send(record.partition(*partition).payload(value))?;
+        }
+        self.wait_for(from + self.partitions.len() as u64)
+    }
+
+    /// Produces `records` of `value` with at most `window` unanswered, from the thread that connected; says how long it took from the first
+    /// to the last report.
+    pub fn run(&self, records: u64, value: &[u8], window: u64) -> KafkaResult<Duration> {
+        let reports = self.client.context();
+        let from = reports.total();
+        let begun = Instant::now();
+        for sent in 0..records {
+            if sent >= window && sent - (reports.total() - from) >= window {
+                // Not for each single place that comes free.
+                self.wait_for(from + sent - window / 2)?;
+            }
+            self.send(BaseRecord::to(&self.topic).payload(value))?;
+        }
+        self.wait_for(from + records)?;
+        Ok(begun.elapsed())
+    }
+
+    fn send(&self, mut record: BaseRecord<'_, (), [u8]>) -> KafkaResult<()> {
+        while let Err((error, back)) = self.client.send(record) {
+            if error.rdkafka_error_code() != Some(Code::QueueFull) {
+                return Err(error);
+            }
+            record = back;
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Waits until that many reports are in; fails as soon as one is a failure.
+    fn wait_for(&self, total: u64) -> KafkaResult<()> {
+        let reports = self.client.context();
+        reports.wake_at.store(total, Ordering::SeqCst);
+        let mut last = (0, Instant::now());
+        loop {
+            if let Some(error) = reports.failure().take() {
+                return Err(error);
+            }
+            let now = reports.total();
+            if now >= total {
+                return Ok(());
+            }
+            if now != last.0 {
+                last = (now, Instant::now());
+            } else if last.1.elapsed() > STALLED {
+                return Err(KafkaError::MessageProduction(Code::MessageTimedOut));
+            }
+            thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+/// The producer's context: it counts, and wakes the sender when enough has come.
+struct Reports {
+    total: AtomicU64,
+    wake_at: AtomicU64,
+    sender: Thread,
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl Reports {
+    fn to(sender: Thread) -> Self {
+        Self {
+            total: AtomicU64::new(0),
+            wake_at: AtomicU64::new(u64::MAX),
+            sender,
+            failure: Mutex::default(),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.total.load(Ordering::SeqCst)
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<KafkaError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        context::error("direct producer", &error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            *self.failure() = Some(error.clone());
+        }
+        let total = self.total.fetch_add(1, Ordering::SeqCst) + 1;
+        if total == self.wake_at.load(Ordering::SeqCst) {
+            self.sender.unpark();
+        }
+    }
+}
+
+/// How long a group of one took.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumption {
+    /// From the first record to the last.
+    pub took: Duration,
+    /// From the subscription to the last.
+    pub since_init: Duration,
+}
+
+/// Consumes `records` as the only member of a new group, commits as often as the sidecar, and once more at the end.
+pub fn consume(
+    config: &Config,
+    group: &str,
+    topic: &str,
+    partitions: usize,
+    records: u64,
+) -> KafkaResult<Consumption> {
+    let begun = Instant::now();
+    let consumer: BaseConsumer<Quiet> =
+        consumer_settings(config, group, partitions)?.create_with_context(Quiet)?;
+    consumer.subscribe(&[topic])?;
+    let (mut seen, mut first) = (0_u64, begun);
+    let mut looked = begun;
+    let mut commit_at = begun + config.consume.commit_interval;
+    while seen < records {
+        // It returns nothing, early, after an event such as a rebalance.
+        let message = consumer.poll(Duration::from_secs(1)).transpose()?;
+        if message.is_none() {
+            if looked.elapsed() > STALLED {
+                return Err(KafkaError::MessageConsumption(Code::OperationTimedOut));
+            }
+            continue;
+        }
+        if seen == 0 {
+            first = Instant::now();
+        }
+        seen += 1;
+        // The clock is not asked for each record.
+        if seen.is_multiple_of(1024) {
+            looked = Instant::now();
+            if looked >= commit_at {
+                consumer.commit(&read_so_far(&consumer)?, CommitMode::Async)?;
+                commit_at = looked + config.consume.commit_interval;
+            }
+        }
+    }
+    let (took, since_init) = (first.elapsed(), begun.elapsed());
+    consumer.commit(&read_so_far(&consumer)?, CommitMode::Sync)?;
+    Ok(Consumption { took, since_init })
+}
+
+/// The sidecar's, but what may be prefetched counts for all partitions together here, since their queues are not split.
+fn consumer_settings(config: &Config, group: &str, partitions: usize) -> KafkaResult<ClientConfig> {
+    let mut client = Cluster::new(Arc::new(config.clone()))
+        .consumer_properties(group)
+        .map_err(KafkaError::ClientCreation)?;
+    for (name, most) in [
+        ("queued.max.messages.kbytes", 2_097_151),
+        ("queued.min.messages", 10_000_000),
+    ] {
+        let each = client
+            .get(name)
+            .and_then(|value| value.parse::<usize>().ok())
+            .unwrap_or(1);
+        client.set(name, (each * partitions.max(1)).min(most).to_string());
+    }
+    Ok(client)
+}
+
+/// The position of each partition that was read from.
+fn read_so_far(consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicPartitionList> {
+    let mut read = TopicPartitionList::new();
+    for element in consumer.position()?.elements() {
+        if element.offset().to_raw().is_some_and(|offset| offset >= 0) {
+            read.add_partition_offset(element.topic(), element.partition(), element.offset())?;
+        }
+    }
+    Ok(read)
+}
+
+/// The consumer's context.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        context::error("direct consumer", &error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}

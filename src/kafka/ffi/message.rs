@@ -1,0 +1,99 @@
+//! Messages: copies of what librdkafka has fetched.
+
+use std::{
+    ffi::{CStr, c_void},
+    ptr, slice,
+};
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
+use rdkafka_sys as rd;
+
+use crate::record::{Consumed, Header, TimestampKind};
+
+/// Copies a message out of librdkafka's fetch buffer, which would else be pinned as long as one record of it is held.
+///
+/// # Safety
+/// `message` is alive and came from a consumer.
+pub(super) unsafe fn read(message: &rd::rd_kafka_message_t) -> Result<Consumed, (Code, String)> {
+    if message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        // SAFETY: the text belongs to the message and is copied here.
+        let text = unsafe { CStr::from_ptr(rd::rd_kafka_message_errstr(message)) };
+        return Err((message.err.into(), text.to_string_lossy().into_owned()));
+    }
+    // SAFETY: librdkafka gives pointer and length of what it holds; null means absent.
+    let (key, value) = unsafe {
+        (
+            view(message.key, message.key_len),
+            view(message.payload, message.len),
+        )
+    };
+    // One allocation for both.
+    let mut copy =
+        BytesMut::with_capacity(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
+    let mut own = |part: &[u8]| {
+        copy.extend_from_slice(part);
+        copy.split().freeze()
+    };
+    let key = key.map(&mut own);
+    let value = value.map(&mut own);
+    let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the message is alive, `kind` is a valid place to write to.
+    let millis = unsafe { rd::rd_kafka_message_timestamp(message, &mut kind) };
+    let timestamp = match kind {
+        rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => {
+            Some((millis, TimestampKind::Create))
+        }
+        rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => {
+            Some((millis, TimestampKind::LogAppend))
+        }
+        _ => None,
+    };
+    Ok(Consumed {
+        offset: message.offset,
+        key,
+        value,
+        // SAFETY: the message is alive.
+        headers: unsafe { headers(message) },
+        timestamp,
+    })
+}
+
+/// # Safety
+/// `message` is alive.
+unsafe fn headers(message: &rd::rd_kafka_message_t) -> Vec<Header> {
+    let mut list = ptr::null_mut();
+    // SAFETY: the list stays the message's own.
+    let code = unsafe { rd::rd_kafka_message_headers(message, &mut list) };
+    let mut headers = Vec::new();
+    if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return headers;
+    }
+    loop {
+        let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the index runs until librdkafka says that there is no more.
+        let code = unsafe {
+            rd::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut length)
+        };
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return headers;
+        }
+        // SAFETY: the name is NUL-terminated, the value has the given length; both are copied.
+        let (name, value) = unsafe { (CStr::from_ptr(name), view(value, length)) };
+        headers.push(Header {
+            name: name.to_string_lossy().into_owned(),
+            value: value.map(Bytes::copy_from_slice),
+        });
+    }
+}
+
+/// # Safety
+/// `data` is null or points to `length` bytes that outlive `'a`.
+unsafe fn view<'a>(data: *const c_void, length: usize) -> Option<&'a [u8]> {
+    if data.is_null() {
+        None
+    } else {
+        // SAFETY: the caller's promise.
+        Some(unsafe { slice::from_raw_parts(data.cast(), length) })
+    }
+}

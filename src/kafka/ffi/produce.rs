@@ -1,0 +1,223 @@
+//! Producing: topic handles, header lists, and what became of a record.
+
+use std::{
+    ffi::{CString, c_char, c_void},
+    ptr::{self, NonNull},
+};
+
+use bytes::Bytes;
+use rdkafka::{
+    client::{Client, ClientContext},
+    message::BorrowedMessage,
+    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
+};
+use rdkafka_sys as rd;
+
+use crate::{
+    failure::Persistence,
+    record::{Header, Record},
+};
+
+/// No partition chosen: the partitioner decides (`RD_KAFKA_PARTITION_UA`).
+const UNASSIGNED: i32 = -1;
+
+/// A librdkafka topic handle of one client. `_client` keeps that client alive, since a handle must be destroyed before it.
+pub(in crate::kafka) struct Topic<K> {
+    handle: NonNull<rd::rd_kafka_topic_t>,
+    _client: K,
+}
+
+// SAFETY: librdkafka's handles are reference-counted and internally locked; they may be used from any thread.
+unsafe impl<K: Send> Send for Topic<K> {}
+// SAFETY: as above.
+unsafe impl<K: Sync> Sync for Topic<K> {}
+
+impl<K> Topic<K> {
+    /// Opens the handle of `name`; `keep` must own the client behind `client`.
+    pub(in crate::kafka) fn open<C: ClientContext>(
+        client: &Client<C>,
+        keep: K,
+        name: &str,
+    ) -> Result<Self, Code> {
+        let name = CString::new(name).map_err(|_| Code::InvalidTopic)?;
+        // SAFETY: the client is alive for the call, the name is NUL-terminated, a null configuration means the default one.
+        let handle =
+            unsafe { rd::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), ptr::null_mut()) };
+        match NonNull::new(handle) {
+            Some(handle) => Ok(Self {
+                handle,
+                _client: keep,
+            }),
+            // SAFETY: reads this thread's last error.
+            None => Err(unsafe { rd::rd_kafka_last_error() }.into()),
+        }
+    }
+
+    /// Copies the record into librdkafka's queue. `opaque` comes back with its delivery report, exactly once, if this is `Ok`.
+    /// A record without a timestamp is stamped by librdkafka now.
+    pub(in crate::kafka) fn produce<C: ClientContext>(
+        &self,
+        client: &Client<C>,
+        record: &Record,
+        opaque: usize,
+    ) -> Result<(), Code> {
+        let headers = Headers::build(&record.headers)?;
+        let (value, value_length) = raw(&record.value);
+        let (key, key_length) = raw(&record.key);
+        let arguments = [
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT, |u| {
+                u.rkt = self.handle.as_ptr()
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION, |u| {
+                u.i32_ = record.partition.unwrap_or(UNASSIGNED)
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS, |u| {
+                u.i = rd::RD_KAFKA_MSG_F_COPY
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE, |u| {
+                u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+                    ptr: value,
+                    size: value_length,
+                }
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY, |u| {
+                u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+                    ptr: key,
+                    size: key_length,
+                }
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE, |u| {
+                u.ptr = opaque as *mut c_void
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP, |u| {
+                u.i64_ = record.timestamp.unwrap_or(0)
+            }),
+            argument(rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS, |u| {
+                u.headers = headers.as_ptr()
+            }),
+        ];
+        // Without headers the last argument is left out.
+        let count = arguments.len() - usize::from(headers.is_empty());
+        // SAFETY: every pointer among the arguments lives through the call, and COPY makes librdkafka keep none of them
+        // but the headers, which it owns from a success on.
+        let error =
+            unsafe { rd::rd_kafka_produceva(client.native_ptr(), arguments.as_ptr(), count) };
+        if error.is_null() {
+            headers.release();
+            return Ok(());
+        }
+        // SAFETY: the error is ours to read once and destroy.
+        let code = unsafe {
+            let code = rd::rd_kafka_error_code(error);
+            rd::rd_kafka_error_destroy(error);
+            code
+        };
+        Err(code.into())
+    }
+}
+
+impl<K> Drop for Topic<K> {
+    fn drop(&mut self) {
+        // SAFETY: opened by `open`, destroyed once, and the client is still alive in `_client`.
+        unsafe { rd::rd_kafka_topic_destroy(self.handle.as_ptr()) }
+    }
+}
+
+fn argument(
+    vtype: rd::rd_kafka_vtype_t,
+    set: impl FnOnce(&mut rd::rd_kafka_vu_s__bindgen_ty_1),
+) -> rd::rd_kafka_vu_t {
+    // The padding member covers the whole union; what `set` does not write is never read by librdkafka.
+    let mut u = rd::rd_kafka_vu_s__bindgen_ty_1 { _pad: [0; 64] };
+    set(&mut u);
+    rd::rd_kafka_vu_t { vtype, u }
+}
+
+/// Null for an absent value; not null, with length 0, for an empty one.
+fn raw(bytes: &Option<Bytes>) -> (*mut c_void, usize) {
+    match bytes {
+        None => (ptr::null_mut(), 0),
+        Some(bytes) => (bytes.as_ptr() as *mut c_void, bytes.len()),
+    }
+}
+
+/// A librdkafka header list that is ours until a produce call succeeds.
+struct Headers(*mut rd::rd_kafka_headers_t);
+
+impl Headers {
+    fn build(headers: &[Header]) -> Result<Self, Code> {
+        if headers.is_empty() {
+            return Ok(Self(ptr::null_mut()));
+        }
+        // SAFETY: allocates a list; freed by `drop` or handed over by `release`.
+        let list = Self(unsafe { rd::rd_kafka_headers_new(headers.len()) });
+        for header in headers {
+            let (value, length) = raw(&header.value);
+            // SAFETY: librdkafka copies the name and the value; their lengths are given, so no terminator is needed.
+            let code = unsafe {
+                rd::rd_kafka_header_add(
+                    list.0,
+                    header.name.as_ptr().cast::<c_char>(),
+                    header.name.len() as isize,
+                    value,
+                    length as isize,
+                )
+            };
+            if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(code.into());
+            }
+        }
+        Ok(list)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_null()
+    }
+
+    fn as_ptr(&self) -> *mut rd::rd_kafka_headers_t {
+        self.0
+    }
+
+    fn release(mut self) {
+        self.0 = ptr::null_mut();
+    }
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: still ours, destroyed once.
+            unsafe { rd::rd_kafka_headers_destroy(self.0) }
+        }
+    }
+}
+
+/// What librdkafka knows of a record whose delivery failed (`rd_kafka_message_status`).
+pub(in crate::kafka) fn persistence(message: &BorrowedMessage<'_>) -> Persistence {
+    // SAFETY: the message is alive for the call.
+    match unsafe { rd::rd_kafka_message_status(message.ptr()) } {
+        rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persistence::NotPersisted,
+        _ => Persistence::PossiblyPersisted,
+    }
+}
+
+/// Throws away what is queued and in flight; each record gets its report (`rd_kafka_purge`).
+pub(in crate::kafka) fn purge<C: ClientContext>(client: &Client<C>) {
+    purge_what(
+        client,
+        rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT,
+    );
+}
+
+/// Throws away what is queued and was never sent.
+pub(in crate::kafka) fn purge_queue<C: ClientContext>(client: &Client<C>) {
+    purge_what(client, rd::RD_KAFKA_PURGE_F_QUEUE);
+}
+
+fn purge_what<C: ClientContext>(client: &Client<C>, what: i32) {
+    // SAFETY: the client is alive for the call.
+    let code = unsafe { rd::rd_kafka_purge(client.native_ptr(), what) };
+    if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        tracing::warn!(error = %Code::from(code), "the producer could not be purged");
+    }
+}

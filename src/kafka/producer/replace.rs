@@ -1,0 +1,217 @@
+//! One client after another: for a new certificate, after a fatal error, and the watch over a client that brokers refuse.
+//!
+//! What always holds: the new client gets its first record when the old one has none left, so the order of each partition is kept; every
+//! record of the old one has its true report; an old client that works is not given up for a new one that does not.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode as Code};
+use tokio::time::Instant;
+
+use super::{Client, Current, Producer, connect};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::{connection::GRACE, error, ffi},
+    metrics,
+};
+
+/// How often the client is looked at when nothing is reported.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a new client may take to reach a broker before the old one is kept.
+const PROOF: Duration = Duration::from_secs(10);
+
+/// How long the old client may take to deliver what it has, while callers wait.
+const EMPTYING: Duration = Duration::from_secs(10);
+
+/// The wait before a new client that was no good is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The wait between two replacements of clients that fail.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Producer {
+    /// Keeps a client that works; never ends.
+    pub async fn supervise(&self) {
+        let mut certificates = self.cluster.certificates();
+        let mut stale = false;
+        let mut renew_at = Instant::now();
+        let mut refused_since = None;
+        loop {
+            tokio::select! {
+                () = self.reports.trouble.notified() => {}
+                Ok(()) = certificates.changed() => {
+                    stale = true;
+                    renew_at = Instant::now();
+                }
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let client = self.client();
+            let is_refused =
+                client.context().connection.refused().is_some() || self.cluster.refused().is_some();
+            refused_since = is_refused.then(|| refused_since.unwrap_or_else(Instant::now));
+            if let Some((code, text)) = fatal(&client) {
+                self.succeed(&client, code, &text).await;
+            } else if stale && Instant::now() >= renew_at {
+                match self.renew(&client).await {
+                    Ok(()) => {
+                        stale = false;
+                        metrics::publish().replaced("certificate");
+                        tracing::info!("the producer uses the new certificate");
+                    }
+                    Err(error) => {
+                        tracing::warn!("the producer keeps its old certificate for now: {error}");
+                        renew_at = Instant::now() + RETRY;
+                    }
+                }
+            } else if let Some(since) = refused_since {
+                self.wait_for_mercy(&client, since).await;
+            }
+        }
+    }
+
+    /// Replaces a client that has failed for good, whose records librdkafka has given up by now.
+    async fn succeed(&self, old: &Client, code: Code, text: &str) {
+        let is_forbidden = error::reason(code) == Reason::KafkaNotAuthorized;
+        // One who only subscribes need not be allowed to publish: another try only when somebody publishes.
+        if is_forbidden && !old.context().wanted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if !is_forbidden {
+            tracing::error!(error = %code, "the producer has failed for good and is replaced: {text}");
+        }
+        match connect(&self.cluster, &self.reports) {
+            Err(error) => tracing::error!("no new producer could be created: {error}"),
+            Ok(fresh) => {
+                self.close();
+                if !emptied(old).await {
+                    ffi::purge(old.client());
+                    emptied(old).await;
+                }
+                self.open(fresh);
+                metrics::publish().replaced("fatal");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    /// Replaces a client that works by one that has been shown to work.
+    async fn renew(&self, old: &Client) -> Result<(), String> {
+        let fresh = connect(&self.cluster, &self.reports)?;
+        if !reaches(&fresh, PROOF).await {
+            discard(fresh);
+            return Err("with the new one no broker is reached".to_owned());
+        }
+        self.close();
+        if old.context().refused().is_some() {
+            // They wait for brokers that do not take them; each is told what is known of it.
+            ffi::purge(old.client());
+        }
+        if !emptied(old).await {
+            self.closed.store(false, Ordering::Release);
+            discard(fresh);
+            return Err("the old one still has records that Kafka does not acknowledge".to_owned());
+        }
+        self.open(fresh);
+        Ok(())
+    }
+
+    /// From here on no record goes to the current client.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // Whoever is handing a record over holds the lock.
+        drop(self.current.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn open(&self, client: Client) {
+        let fresh = Current {
+            topics: std::collections::HashMap::new(),
+            client,
+        };
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *current, fresh);
+        self.closed.store(false, Ordering::Release);
+        drop(current);
+        self.reports.room.notify_waiters();
+        drop(old.topics);
+        discard(old.client);
+    }
+
+    /// Looks whether brokers take the client again, and answers those who wait in vain: at once if none has ever taken it, else after a while.
+    async fn wait_for_mercy(&self, client: &Client, since: Instant) {
+        let connection = &client.context().connection;
+        let refused = connection.refused();
+        let was_refused = refused.is_some();
+        if let Some(failure) = refused {
+            let (cluster, before) = (self.cluster.clone(), failure.clone());
+            let explained = tokio::task::spawn_blocking(move || cluster.explain(failure)).await;
+            if let Ok(after) = explained {
+                if after != before {
+                    tracing::warn!("{after}");
+                }
+                connection.explain(&before, after);
+            }
+        }
+        // Not before it can be told why.
+        let can_be_told = connection.explained().is_some() || self.cluster.refused().is_some();
+        if can_be_told && (!connection.has_worked() || since.elapsed() >= GRACE) {
+            ffi::purge_queue(client.client());
+        }
+        if reaches(client, LOOK).await {
+            connection.works();
+            // Without a token it is not brokers that refuse.
+            if was_refused {
+                tracing::info!("brokers take the producer again");
+            }
+        }
+    }
+
+    /// The failure of a record that a client refuses which has failed for good, if that is why.
+    pub(super) fn failed_for_good(&self) -> Option<Failure> {
+        let client = self.client();
+        let (code, text) = fatal(&client)?;
+        client.context().wanted.store(true, Ordering::Relaxed);
+        self.reports.trouble.notify_one();
+        (error::reason(code) == Reason::KafkaNotAuthorized).then(|| {
+            Failure::not_persisted(
+                Reason::KafkaNotAuthorized,
+                format!("Kafka does not allow this sidecar to publish to any topic: {text}"),
+            )
+        })
+    }
+}
+
+/// Why the client has failed for good (`rd_kafka_fatal_error`), if it has.
+fn fatal(client: &Client) -> Option<(Code, String)> {
+    if !client.context().fatal.load(Ordering::Relaxed) {
+        return None;
+    }
+    client.client().fatal_error()
+}
+
+/// Waits until every record of the client has its report, or the time is over.
+async fn emptied(client: &Client) -> bool {
+    let deadline = Instant::now() + EMPTYING;
+    while client.in_flight_count() > 0 {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}
+
+async fn reaches(client: &Client, within: Duration) -> bool {
+    let client = Arc::clone(client);
+    tokio::task::spawn_blocking(move || ffi::reachable(client.client(), within))
+        .await
+        .unwrap_or(false)
+}
+
+/// Destroying a client joins its threads, which blocks.
+fn discard(client: Client) {
+    drop(tokio::task::spawn_blocking(move || drop(client)));
+}

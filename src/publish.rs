@@ -1,0 +1,276 @@
+//! The publish path: validate, admit, hand over, answer.
+//!
+//! [`Publisher`] serves unary requests here and streams in `stream`; `admission` holds the one budget of both. Not here: the wire
+//! (`grpc`), librdkafka (`kafka`). What always holds: a request is validated whole before anything of it is sent; every admitted record
+//! is answered once and gives its budget back once, whether its caller waits or not.
+
+mod admission;
+mod outcome;
+pub mod stream;
+mod validate;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::oneshot;
+
+pub use self::{
+    admission::Admission,
+    validate::{Invalid, merge},
+};
+use self::{admission::Admitted, outcome::Runs};
+use crate::{
+    config,
+    failure::{Failure, Persistence, Reason},
+    kafka::{BatchId, Delivery, Producer},
+    metrics,
+    record::{Record, Usage},
+};
+
+/// What a caller is told to wait after a refusal for want of room.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The publish path; a cheap handle.
+#[derive(Clone)]
+#[expect(
+    missing_debug_implementations,
+    reason = "librdkafka's handles show nothing"
+)]
+pub struct Publisher(Arc<Shared>);
+
+struct Shared {
+    producer: Producer,
+    admission: Admission,
+    config: config::Publish,
+    streams: AtomicU32,
+    /// Bytes that streams have read and that are not admitted.
+    queued: Arc<AtomicU64>,
+}
+
+impl Publisher {
+    /// A path to `producer`, bounded as configured.
+    pub fn new(producer: Producer, config: config::Publish) -> Self {
+        let bound = Usage {
+            records: config.max_in_flight_records as u64,
+            bytes: config.max_in_flight_bytes as u64,
+        };
+        metrics::publish().limit(bound);
+        Self(Arc::new(Shared {
+            producer,
+            admission: Admission::new(bound),
+            config,
+            streams: AtomicU32::new(0),
+            queued: Arc::default(),
+        }))
+    }
+
+    /// Publishes the records of one request and waits for what became of them, in request order. At `deadline` it answers with what
+    /// is known. A caller that goes away does not cancel what was handed over.
+    pub async fn publish(
+        &self,
+        mut records: Vec<Record>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Delivery>, Failure> {
+        let count = records.len();
+        let refused = |failure: Failure| {
+            metrics::publish().failed(failure.reason, count as u64);
+            failure
+        };
+        let usage = validate::request(
+            &records,
+            self.0.admission.bound(),
+            self.0.config.max_record_bytes,
+        )
+        .map_err(refused)?;
+        let longest = Instant::now() + self.0.config.max_wait;
+        let until = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let admitted = tokio::time::timeout_at(until.into(), self.0.admission.admit(usage))
+            .await
+            .map_err(|_| refused(self.buffer_full()))?;
+        let stamps = stamp(&mut records);
+        let (told, mut answer) = oneshot::channel();
+        let mut sending = self.begin(records, admitted, None, move |deliveries| {
+            // The caller may be gone.
+            let _ = told.send(deliveries);
+        });
+        let batch = sending.batch;
+        let answered = async {
+            sending.run(None).await;
+            (&mut answer).await
+        };
+        let in_time = match deadline {
+            None => Some(answered.await),
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), answered)
+                .await
+                .ok(),
+        };
+        let mut deliveries = match in_time {
+            Some(deliveries) => deliveries.map_err(|_| internal())?,
+            None => {
+                // What was not handed over by now never is.
+                drop(sending);
+                answer
+                    .try_recv()
+                    .unwrap_or_else(|_| self.known_at_the_deadline(batch, count))
+            }
+        };
+        for (delivery, stamp) in deliveries.iter_mut().zip(stamps) {
+            if let Delivery::Published { timestamp, .. } = delivery {
+                timestamp.get_or_insert(stamp);
+            }
+        }
+        Ok(deliveries)
+    }
+
+    /// What is charged now, of what may be charged at most.
+    pub fn in_flight(&self) -> (Usage, Usage) {
+        (self.0.admission.used(), self.0.admission.bound())
+    }
+
+    /// Waits until nothing is in flight; at `deadline` it gives the rest up, which is answered as unresolved. Says whether all was
+    /// answered by Kafka.
+    pub async fn flush(&self, deadline: Instant) -> bool {
+        let flushed = tokio::time::timeout_at(deadline.into(), self.0.admission.idle())
+            .await
+            .is_ok();
+        if !flushed {
+            self.0.producer.purge();
+            // The purge answers at once; this only waits for the reports to be passed on.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.0.admission.idle()).await;
+        }
+        flushed
+    }
+
+    /// Whether the streams hold as much unadmitted as may be in flight.
+    fn is_crowded(&self) -> bool {
+        self.0.queued.load(Ordering::Relaxed) >= self.0.admission.bound().bytes
+    }
+
+    /// How long the oldest batch has been waiting for Kafka.
+    pub fn oldest(&self) -> Option<Duration> {
+        self.0.producer.oldest()
+    }
+
+    /// How many streams are open.
+    pub fn open_streams(&self) -> u32 {
+        self.0.streams.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the producer working: replaces one that has failed for good or has an old certificate. Never ends.
+    pub async fn supervise(&self) {
+        self.0.producer.supervise().await;
+    }
+
+    /// Registers a batch; its budget is given back and its outcome counted when the last report is in.
+    fn begin(
+        &self,
+        records: Vec<Record>,
+        admitted: Admitted,
+        failed: Option<Arc<AtomicBool>>,
+        done: impl FnOnce(Vec<Delivery>) + Send + 'static,
+    ) -> Sending<'_> {
+        let (runs, since) = (Runs::of(&records), Instant::now());
+        let completion = Box::new(move |deliveries: Vec<Delivery>| {
+            runs.count(&deliveries, since.elapsed());
+            drop(admitted);
+            done(deliveries);
+        });
+        Sending {
+            batch: self.0.producer.register(records.len(), failed, completion),
+            producer: &self.0.producer,
+            records,
+            next: 0,
+        }
+    }
+
+    fn known_at_the_deadline(&self, batch: BatchId, count: usize) -> Vec<Delivery> {
+        let late = Failure::possibly_persisted(
+            Reason::Deadline,
+            "the deadline came before Kafka's answer; the record may still be written",
+        );
+        let mut known = self.0.producer.peek(batch);
+        known.resize(count, None);
+        known
+            .into_iter()
+            .map(|delivery| delivery.unwrap_or_else(|| Delivery::failed(late.clone())))
+            .collect()
+    }
+
+    fn buffer_full(&self) -> Failure {
+        let bound = self.0.admission.bound();
+        metrics::connections().refused(Reason::PublishBufferFull);
+        Failure::not_persisted(
+            Reason::PublishBufferFull,
+            format!(
+                "no room came free in time: {} records or {} bytes are in flight already",
+                bound.records, bound.bytes
+            ),
+        )
+        .with_retry_after(RETRY_AFTER)
+    }
+}
+
+/// A registered batch while its records go into librdkafka. Dropped early, it answers the rest as not sent.
+struct Sending<'a> {
+    producer: &'a Producer,
+    batch: BatchId,
+    records: Vec<Record>,
+    next: usize,
+}
+
+impl Sending<'_> {
+    /// Hands all records over, in order, until `stop` is raised.
+    async fn run(&mut self, stop: Option<&AtomicBool>) {
+        while self.next < self.records.len() {
+            if stop.is_some_and(|stop| stop.load(Ordering::Acquire)) {
+                return;
+            }
+            let record = &self.records[self.next];
+            match self.producer.send(self.batch, self.next, record) {
+                Ok(()) => {
+                    self.next += 1;
+                    // A large batch does not hold up what else this thread serves.
+                    if self.next.is_multiple_of(512) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                // Our own bound is lower than librdkafka's, so this is rare; the order is kept by waiting here.
+                Err(_) => self.producer.room().await,
+            }
+        }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        for index in self.next..self.records.len() {
+            let failure = Failure::not_persisted(
+                Reason::PreconditionFailed,
+                "not sent: an earlier record of this stream failed, or its caller went away",
+            );
+            self.producer
+                .complete(self.batch, index, Delivery::failed(failure));
+        }
+    }
+}
+
+/// Stamps the records that have no timestamp, and returns every record's.
+fn stamp(records: &mut [Record]) -> Vec<i64> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64);
+    records
+        .iter_mut()
+        .map(|record| *record.timestamp.get_or_insert(now))
+        .collect()
+}
+
+fn internal() -> Failure {
+    Failure::new(Reason::Internal, "internal error")
+        .with_persistence(Persistence::PossiblyPersisted)
+}

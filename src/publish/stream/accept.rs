@@ -1,0 +1,92 @@
+//! What becomes of a batch when it is read: queued whole, or refused whole; and whether the stream keeps to its window.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use super::{
+    Answer, Batch,
+    queue::{Charge, Queued, Report},
+    refusal::{draining, exceeded, spread},
+    session::Session,
+};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::Delivery,
+    metrics,
+    publish::validate,
+    record::Usage,
+};
+
+impl Session<'_> {
+    pub(super) fn accept(&mut self, Batch { sequence, records }: Batch) {
+        if sequence <= self.last_sequence {
+            return self.end_with(Failure::invalid(
+                Reason::InvalidRequest,
+                "batch.sequence",
+                format!("{sequence} does not rise above {}", self.last_sequence),
+            ));
+        }
+        self.last_sequence = sequence;
+        if let Some(heard) = &mut self.draining {
+            *heard = Instant::now();
+            let count = records
+                .as_ref()
+                .map_or_else(|refused| refused.count, Vec::len);
+            return self.refuse(sequence, vec![draining(); count.max(1)]);
+        }
+        let invalid = match records {
+            Err(refused) => Err((refused.count, refused.invalid)),
+            Ok(records) => match validate::size(&records, self.publisher.0.admission.bound()) {
+                Err(failure) => return self.refuse(sequence, vec![failure; records.len().max(1)]),
+                Ok(usage) => match validate::invalid(&records, self.publisher.max_record_bytes()) {
+                    invalid if invalid.is_empty() => Ok((records, usage)),
+                    invalid => Err((records.len(), invalid)),
+                },
+            },
+        };
+        match invalid {
+            Err((count, invalid)) => self.refuse(sequence, spread(count, invalid)),
+            Ok((records, usage)) => {
+                self.unanswered.add(usage);
+                self.queue.push_back(Queued {
+                    sequence,
+                    records,
+                    usage,
+                    charge: Charge::new(&self.publisher.0.queued, usage.bytes),
+                });
+                self.check_window();
+            }
+        }
+    }
+
+    /// Answers a batch of which nothing is sent.
+    fn refuse(&mut self, sequence: u64, failures: Vec<Failure>) {
+        for failure in &failures {
+            metrics::publish().failed(failure.reason, 1);
+        }
+        self.failed.store(true, Ordering::Release);
+        let usage = Usage {
+            records: failures.len() as u64,
+            bytes: 0,
+        };
+        self.unanswered.add(usage);
+        self.check_window();
+        self.answers.push_back(Report {
+            answer: Answer {
+                sequence,
+                deliveries: failures.into_iter().map(Delivery::failed).collect(),
+            },
+            usage,
+        });
+    }
+
+    pub(super) fn check_window(&mut self) {
+        let Usage { records, bytes } = self.unanswered;
+        if records > 2 * self.window.records || bytes > 2 * self.window.bytes {
+            self.end_with(exceeded("the overflow beyond the window is used up"));
+        } else if records > self.window.records || bytes > self.window.bytes {
+            self.over_since.get_or_insert_with(Instant::now);
+        } else {
+            self.over_since = None;
+        }
+    }
+}

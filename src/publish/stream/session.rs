@@ -1,0 +1,343 @@
+//! The loop of a publish stream, and its state.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt};
+
+use super::{
+    Answer, Batch, Options, Outgoing,
+    queue::{Queued, Report},
+    refusal::{draining, exceeded},
+};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::Delivery,
+    lifecycle::Lifecycle,
+    publish::{Publisher, admission::Admitted, stamp},
+    record::Usage,
+};
+
+/// How long a stream that ends by our doing waits for the answers of what was handed over, and for its caller to take them.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// How long a stopping sidecar goes on answering a stream that sends more, after everything handed over is answered.
+const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
+/// How soon a stream that was left unread is looked at again.
+const CROWDED: Duration = Duration::from_millis(20);
+
+/// Answered records in one message: about 15 bytes each, and clients refuse messages over 4 MiB by default.
+const ANSWERED_RECORDS: usize = 20_000;
+
+pub(super) struct Session<'a> {
+    pub(super) publisher: &'a Publisher,
+    pub(super) window: Usage,
+    done: mpsc::UnboundedSender<Report>,
+    /// Raised by the first record that fails.
+    pub(super) failed: Arc<AtomicBool>,
+    stop_on_failure: bool,
+    /// When the call ends by its own deadline.
+    deadline: Option<Instant>,
+    pub(super) last_sequence: u64,
+    /// Read and not handed over.
+    pub(super) queue: VecDeque<Queued>,
+    /// Read and not yet given to the caller's channel.
+    pub(super) unanswered: Usage,
+    /// Batches handed over and without their report.
+    in_flight: usize,
+    pub(super) answers: VecDeque<Report>,
+    /// Since when more than the window is unanswered.
+    pub(super) over_since: Option<Instant>,
+    reading: bool,
+    /// Why the stream ends, and when at the latest.
+    ending: Option<(Failure, Instant)>,
+    /// When the caller was last heard, or answered, since the sidecar began to stop.
+    pub(super) draining: Option<Instant>,
+    /// The end of the drain, to be told to the caller.
+    announce: Option<Instant>,
+}
+
+type Admitting<'a> = Pin<Box<dyn Future<Output = Admitted> + Send + 'a>>;
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        publisher: &'a Publisher,
+        done: mpsc::UnboundedSender<Report>,
+        options: Options,
+    ) -> Self {
+        Self {
+            window: publisher.stream_window(),
+            publisher,
+            done,
+            failed: Arc::default(),
+            stop_on_failure: options.stop_on_failure,
+            deadline: options.deadline,
+            last_sequence: 0,
+            queue: VecDeque::new(),
+            unanswered: Usage::default(),
+            in_flight: 0,
+            answers: VecDeque::new(),
+            over_since: None,
+            reading: true,
+            ending: None,
+            draining: None,
+            announce: None,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
+        output: mpsc::Sender<Outgoing>,
+        mut reports: mpsc::UnboundedReceiver<Report>,
+        lifecycle: Lifecycle,
+    ) -> Result<(), Failure> {
+        let mut admitting: Option<(Admitting<'a>, Queued)> = None;
+        loop {
+            if admitting.is_none()
+                && let Some(next) = self.queue.pop_front()
+            {
+                admitting = Some((Box::pin(self.publisher.0.admission.admit(next.usage)), next));
+            }
+            if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
+                if let Some((_, waiting)) = admitting.take() {
+                    self.queue.push_front(waiting);
+                }
+                self.stop();
+            }
+            let idle = admitting.is_none()
+                && self.in_flight == 0
+                && self.answers.is_empty()
+                && self.announce.is_none();
+            if idle && let Some(end) = self.end() {
+                return end;
+            }
+            // All streams together may hold as much unadmitted as may be in flight; beyond it they are left unread for a moment.
+            let crowded = self.publisher.is_crowded();
+            let timer = match crowded {
+                true => self.timer().min(Instant::now() + CROWDED),
+                false => self.timer(),
+            };
+            tokio::select! {
+                biased;
+                Some(report) = reports.recv() => self.report(report),
+                permit = output.reserve(), if self.announce.is_some() || !self.answers.is_empty() => match permit {
+                    Ok(permit) => permit.send(self.next_message()),
+                    Err(_) => return Ok(()),
+                },
+                () = output.closed() => return Ok(()),
+                () = lifecycle.stopping(), if self.draining.is_none() => {
+                    self.draining = Some(Instant::now());
+                    self.announce = Some(lifecycle.deadline());
+                }
+                admitted = admitted(&mut admitting), if admitting.is_some() => {
+                    let (_, queued) = admitting.take().expect("it was just admitted");
+                    self.hand_over(queued, admitted).await;
+                }
+                read = input.next(), if self.reading && !crowded => self.read(read),
+                () = tokio::time::sleep_until(timer.into()) => {
+                    if self.expire() {
+                        return self.ending.take().map_or(Ok(()), |(failure, _)| Err(failure));
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, read: Option<Result<Batch, Failure>>) {
+        match read {
+            None => self.reading = false,
+            Some(Err(failure)) => self.end_with(failure),
+            Some(Ok(batch)) => self.accept(batch),
+        }
+    }
+
+    async fn hand_over(
+        &mut self,
+        Queued {
+            sequence,
+            mut records,
+            usage,
+            ..
+        }: Queued,
+        admitted: Admitted,
+    ) {
+        stamp(&mut records);
+        let done = self.done.clone();
+        self.in_flight += 1;
+        let mut sending = self.publisher.begin(
+            records,
+            admitted,
+            Some(Arc::clone(&self.failed)),
+            move |deliveries| {
+                // The stream may be over; then nobody waits for the answer.
+                let _ = done.send(Report {
+                    answer: Answer {
+                        sequence,
+                        deliveries,
+                    },
+                    usage,
+                });
+            },
+        );
+        let stop = self.stop_on_failure.then_some(&*self.failed);
+        sending.run(stop).await;
+    }
+
+    fn report(&mut self, report: Report) {
+        self.in_flight -= 1;
+        if self.stop_on_failure && self.ending.is_none() {
+            let failed = report
+                .answer
+                .deliveries
+                .iter()
+                .find_map(|delivery| match delivery {
+                    Delivery::Failed(failure) if failure.reason != Reason::PreconditionFailed => {
+                        Some(failure)
+                    }
+                    _ => None,
+                });
+            if let Some(failure) = failed {
+                self.end_with((**failure).clone());
+            }
+        }
+        self.answers.push_back(report);
+    }
+
+    fn next_message(&mut self) -> Outgoing {
+        match self.announce.take() {
+            Some(deadline) => Outgoing::Draining(deadline),
+            None => Outgoing::Answers(self.take_answers()),
+        }
+    }
+
+    fn take_answers(&mut self) -> Vec<Answer> {
+        // Only then does the quiet begin in which the caller's last batches are looked for.
+        if let Some(heard) = &mut self.draining {
+            *heard = Instant::now();
+        }
+        let mut records = 0;
+        let small = self.answers.iter().take_while(|report| {
+            records += report.answer.deliveries.len();
+            records <= ANSWERED_RECORDS
+        });
+        // At least one, however large.
+        let count = small.count().max(1);
+        let taken: Vec<Report> = self.answers.drain(..count).collect();
+        for report in &taken {
+            self.unanswered.sub(report.usage);
+        }
+        self.check_window();
+        taken.into_iter().map(|report| report.answer).collect()
+    }
+
+    /// After a failure with STOP_ON_FAILURE: what waits is answered, and nothing more is read.
+    fn stop(&mut self) {
+        self.reading = false;
+        while let Some(queued) = self.queue.pop_front() {
+            let failure = Failure::not_persisted(
+                Reason::PreconditionFailed,
+                "not sent: an earlier record of this stream failed",
+            );
+            self.answers.push_back(Report {
+                answer: Answer {
+                    sequence: queued.sequence,
+                    deliveries: vec![Delivery::failed(failure); queued.records.len()],
+                },
+                usage: queued.usage,
+            });
+        }
+        if self.ending.is_none() {
+            // A batch that was refused whole: its first failure is the stream's.
+            let refused = self
+                .answers
+                .iter()
+                .flat_map(|report| &report.answer.deliveries);
+            let failure = refused
+                .filter_map(|delivery| match delivery {
+                    Delivery::Failed(failure) => Some((**failure).clone()),
+                    Delivery::Published { .. } => None,
+                })
+                .find(|failure| failure.reason != Reason::PreconditionFailed);
+            if let Some(failure) = failure {
+                self.end_with(failure);
+            }
+        }
+    }
+
+    pub(super) fn end_with(&mut self, failure: Failure) {
+        self.reading = false;
+        if self.ending.is_none() {
+            let wait = LAST_ANSWERS.min(self.publisher.0.config.stream_grace);
+            self.ending = Some((failure, Instant::now() + wait));
+        }
+    }
+
+    /// How the stream ends now that nothing is outstanding, if it does.
+    fn end(&mut self) -> Option<Result<(), Failure>> {
+        if let Some((failure, _)) = self.ending.take() {
+            return Some(Err(failure));
+        }
+        if !self.reading {
+            return Some(Ok(()));
+        }
+        match self.draining {
+            Some(heard) if heard.elapsed() >= DRAIN_QUIET => Some(Err(draining())),
+            _ => None,
+        }
+    }
+
+    fn timer(&self) -> Instant {
+        let grace = self.publisher.0.config.stream_grace;
+        [
+            self.over_since.map(|since| since + grace),
+            self.ending.as_ref().map(|(_, by)| *by),
+            self.draining.map(|heard| heard + DRAIN_QUIET),
+            self.deadline,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+        // A time that has passed and ends nothing must not make the loop spin.
+        .max(Instant::now() + Duration::from_millis(1))
+    }
+
+    /// Looks which time has come; says whether the stream is over at once.
+    fn expire(&mut self) -> bool {
+        let now = Instant::now();
+        if let Some((_, by)) = &self.ending {
+            return now >= *by;
+        }
+        let grace = self.publisher.0.config.stream_grace;
+        if self.over_since.is_some_and(|since| now >= since + grace) {
+            self.end_with(exceeded("more than the window was unanswered for too long"));
+            // Its caller had the whole grace to read.
+            return true;
+        }
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.end_with(Failure::possibly_persisted(
+                Reason::Deadline,
+                "the deadline of the stream came; what is unanswered may still be written",
+            ));
+            return true;
+        }
+        false
+    }
+}
+
+async fn admitted(admitting: &mut Option<(Admitting<'_>, Queued)>) -> Admitted {
+    match admitting {
+        Some((future, _)) => future.await,
+        None => std::future::pending().await,
+    }
+}

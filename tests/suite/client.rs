@@ -1,0 +1,407 @@
+//! Small clients of the sidecar's API, and direct looks into Kafka.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use outrigger::grpc::proto::{
+    self, PublishBatch, PublishOpen, PublishStreamRequest, PublishStreamResponse, SubscribeRequest,
+    SubscribeResponse, publish_stream_request, publish_stream_response, settle_item,
+    subscribe_request, subscribe_response,
+};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tonic_types::StatusExt;
+
+use crate::sidecar::{PATIENCE, Sidecar};
+
+pub fn record(topic: &str, value: impl Into<Bytes>) -> proto::Record {
+    proto::Record {
+        topic: topic.to_owned(),
+        value: Some(value.into()),
+        ..Default::default()
+    }
+}
+
+pub fn publish_request(records: Vec<proto::Record>) -> proto::PublishRequest {
+    proto::PublishRequest {
+        records,
+        ack_level: 0,
+    }
+}
+
+/// The reason of a refusal.
+pub fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info();
+    info.unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"))
+        .reason
+}
+
+pub fn persistence(status: &Status) -> String {
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    info.metadata
+        .get("persistence")
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// An open publish stream.
+pub struct PublishStream {
+    pub requests: mpsc::Sender<PublishStreamRequest>,
+    pub responses: Streaming<PublishStreamResponse>,
+    pub sequence: u64,
+}
+
+impl PublishStream {
+    pub async fn open(sidecar: &Sidecar, mode: proto::FailureMode) -> Self {
+        let mut stream = Self::raw(sidecar).await;
+        stream
+            .send(publish_stream_request::Message::Open(PublishOpen {
+                failure_mode: mode.into(),
+                client_id: String::new(),
+            }))
+            .await;
+        let welcome = stream.next().await.expect("a welcome").expect("a welcome");
+        assert!(
+            matches!(welcome, publish_stream_response::Message::Welcome(_)),
+            "{welcome:?}"
+        );
+        stream
+    }
+
+    /// Without the first message.
+    pub async fn raw(sidecar: &Sidecar) -> Self {
+        let (requests, receiver) = mpsc::channel(16);
+        let mut client = sidecar.publisher().await;
+        let responses = client
+            .publish_stream(ReceiverStream::new(receiver))
+            .await
+            .unwrap();
+        Self {
+            requests,
+            responses: responses.into_inner(),
+            sequence: 0,
+        }
+    }
+
+    pub async fn send(&mut self, message: publish_stream_request::Message) {
+        // A stream that has ended takes no more; its status tells.
+        let _ = self
+            .requests
+            .send(PublishStreamRequest {
+                message: Some(message),
+            })
+            .await;
+    }
+
+    pub async fn batch(&mut self, records: Vec<proto::Record>) -> u64 {
+        self.sequence += 1;
+        self.send(publish_stream_request::Message::Batch(PublishBatch {
+            sequence: self.sequence,
+            records,
+            ack_level: 0,
+        }))
+        .await;
+        self.sequence
+    }
+
+    /// The next message; `None` at a clean end.
+    pub async fn next(&mut self) -> Option<Result<publish_stream_response::Message, Status>> {
+        let message = tokio::time::timeout(PATIENCE, self.responses.message())
+            .await
+            .expect("an answer in time");
+        message
+            .transpose()
+            .map(|message| message.map(|message| message.message.expect("a message")))
+    }
+
+    /// The next answers.
+    pub async fn acks(&mut self) -> Result<Vec<proto::BatchAck>, Status> {
+        loop {
+            match self.next().await {
+                Some(Ok(publish_stream_response::Message::Acks(acks))) => return Ok(acks.acks),
+                Some(Ok(_)) => {}
+                Some(Err(status)) => return Err(status),
+                None => return Ok(Vec::new()),
+            }
+        }
+    }
+}
+
+/// An open subscription.
+pub struct Subscription {
+    pub requests: Option<mpsc::Sender<SubscribeRequest>>,
+    pub responses: Streaming<SubscribeResponse>,
+    request_id: u64,
+}
+
+pub fn init(group: &str, topics: &[&str], ordering: proto::Ordering) -> proto::Init {
+    proto::Init {
+        group: group.to_owned(),
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        ordering: ordering.into(),
+        ..Default::default()
+    }
+}
+
+pub fn window(records: u64) -> Option<proto::Window> {
+    Some(proto::Window {
+        max_records: Some(records),
+        max_bytes: None,
+    })
+}
+
+impl Subscription {
+    pub async fn open(sidecar: &Sidecar, init: proto::Init) -> Self {
+        let mut subscription = Self::raw(sidecar).await;
+        subscription
+            .send(subscribe_request::Message::Init(init))
+            .await;
+        subscription
+    }
+
+    pub async fn raw(sidecar: &Sidecar) -> Self {
+        let (requests, receiver) = mpsc::channel(64);
+        let mut client = sidecar.subscriber().await;
+        let responses = client
+            .subscribe(ReceiverStream::new(receiver))
+            .await
+            .unwrap();
+        Self {
+            requests: Some(requests),
+            responses: responses.into_inner(),
+            request_id: 0,
+        }
+    }
+
+    pub async fn send(&mut self, message: subscribe_request::Message) {
+        let requests = self.requests.as_ref().expect("still open");
+        let _ = requests
+            .send(SubscribeRequest {
+                message: Some(message),
+            })
+            .await;
+    }
+
+    pub async fn next_within(
+        &mut self,
+        within: Duration,
+    ) -> Option<Result<subscribe_response::Message, Status>> {
+        let message = tokio::time::timeout(within, self.responses.message())
+            .await
+            .ok()?;
+        message
+            .transpose()
+            .map(|message| message.map(|message| message.message.expect("a message")))
+    }
+
+    pub async fn next(&mut self) -> Result<subscribe_response::Message, Status> {
+        self.next_within(PATIENCE).await.expect("a message in time")
+    }
+
+    /// The next deliveries; other messages are passed over.
+    pub async fn deliveries(&mut self) -> Result<Vec<proto::Delivery>, Status> {
+        loop {
+            if let subscribe_response::Message::Deliveries(deliveries) = self.next().await? {
+                return Ok(deliveries.deliveries);
+            }
+        }
+    }
+
+    /// Deliveries that come within a while, if any.
+    pub async fn deliveries_within(&mut self, within: Duration) -> Vec<proto::Delivery> {
+        let deadline = Instant::now() + within;
+        let mut all = Vec::new();
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            match self.next_within(left).await {
+                Some(Ok(subscribe_response::Message::Deliveries(deliveries))) => {
+                    all.extend(deliveries.deliveries)
+                }
+                Some(Ok(_)) => {}
+                Some(Err(status)) => panic!("{status:?}"),
+                None => break,
+            }
+        }
+        all
+    }
+
+    /// At least `count` deliveries.
+    pub async fn take(&mut self, count: usize) -> Vec<proto::Delivery> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend(self.deliveries().await.expect("deliveries"));
+        }
+        all
+    }
+
+    pub async fn settle(
+        &mut self,
+        deliveries: &[proto::Delivery],
+        action: settle_item::Action,
+    ) -> u64 {
+        let items = deliveries
+            .iter()
+            .map(|delivery| proto::SettleItem {
+                token: delivery.token.clone(),
+                action: Some(action.clone()),
+            })
+            .collect();
+        self.request_id += 1;
+        let settle = proto::Settle {
+            request_id: self.request_id,
+            items,
+        };
+        self.send(subscribe_request::Message::Settle(settle)).await;
+        self.request_id
+    }
+
+    pub async fn ack(&mut self, deliveries: &[proto::Delivery]) -> u64 {
+        self.settle(deliveries, settle_item::Action::Ack(proto::Ack {}))
+            .await
+    }
+
+    /// The answer to a settle; deliveries on the way are passed over.
+    pub async fn settled(&mut self, request_id: u64) -> Vec<proto::ItemOutcome> {
+        loop {
+            if let subscribe_response::Message::Settled(settled) =
+                self.next().await.expect("a settled")
+                && settled.request_id == request_id
+            {
+                return settled.outcomes;
+            }
+        }
+    }
+}
+
+/// By partition: offsets and values.
+pub type Log = BTreeMap<i32, Vec<(i64, Option<Vec<u8>>)>>;
+
+/// Where a partition begins and ends. A broker that was just made its leader may not know it yet.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let begun = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok(watermarks) => return watermarks,
+            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::NotLeaderForPartition))
+                if begun.elapsed() < PATIENCE => {}
+            Err(error) => panic!("{topic}[{partition}]: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Every record of a topic, by partition, read directly.
+pub fn read_topic(bootstrap: &str, topic: &str) -> Log {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "direct-reader")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let mut left = BTreeMap::new();
+    let mut list = TopicPartitionList::new();
+    let mut records = BTreeMap::new();
+    for partition in metadata.topics()[0].partitions() {
+        let (low, high) = watermarks(&consumer, topic, partition.id());
+        records.insert(partition.id(), Vec::new());
+        if high > low {
+            left.insert(partition.id(), high);
+            list.add_partition_offset(topic, partition.id(), Offset::Beginning)
+                .unwrap();
+        }
+    }
+    consumer.assign(&list).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !left.is_empty() {
+        assert!(Instant::now() < deadline, "the topic is not read in time");
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            continue;
+        };
+        let message = message.unwrap();
+        let entry = (message.offset(), message.payload().map(<[u8]>::to_vec));
+        records.get_mut(&message.partition()).unwrap().push(entry);
+        if left
+            .get(&message.partition())
+            .is_some_and(|high| message.offset() + 1 >= *high)
+        {
+            left.remove(&message.partition());
+        }
+    }
+    records
+}
+
+/// Publishes values directly, round robin over partitions.
+pub fn fill_topic(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    values: impl Iterator<Item = String>,
+) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
+    for (index, value) in values.enumerate() {
+        let mut record = BaseRecord::<(), str>::to(topic)
+            .payload(&value)
+            .partition(index as i32 % partitions);
+        while let Err((_, back)) = producer.send(record) {
+            record = back;
+            producer.poll(Duration::from_millis(10));
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+/// The committed offset of each partition of a topic; -1: none.
+pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition(topic, partition);
+    }
+    let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+    committed
+        .elements()
+        .iter()
+        .map(|element| match element.offset() {
+            Offset::Offset(offset) => offset,
+            _ => -1,
+        })
+        .collect()
+}
+
+/// Commits an offset with metadata, as a program that is not ours.
+pub fn commit_as_another(bootstrap: &str, group: &str, topic: &str, offset: i64, metadata: &str) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    let mut element = list.add_partition(topic, 0);
+    element.set_offset(Offset::Offset(offset)).unwrap();
+    element.set_metadata(metadata);
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+}
+
+pub fn text(delivery: &proto::Delivery) -> String {
+    let record = delivery.record.as_ref().expect("a record");
+    String::from_utf8(record.value.clone().unwrap_or_default().to_vec()).expect("text")
+}

@@ -1,0 +1,224 @@
+//! Clients that misbehave: memory stays bounded, the others are unharmed.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use outrigger::grpc::proto::{
+    self, publish_stream_request, publisher_service_client::PublisherServiceClient,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+
+use crate::{
+    client::{PublishStream, Subscription, fill_topic, init, record, window},
+    kafka::{Kafka, fresh},
+    sidecar::{PATIENCE, Sidecar},
+};
+
+/// What memory may grow by, over what is configured as in flight.
+const SLACK: u64 = 160 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_never_reads_its_answers_is_cut_and_harms_nobody() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("deaf", 1).await;
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("publish.stream_grace", "3s")]);
+    let before = sidecar.rss();
+    let (requests, receiver) = mpsc::channel(1);
+    // Answers are small: the client's library would take in those of minutes before it stops reading.
+    let channel = Endpoint::from_shared(format!("http://{}", sidecar.grpc))
+        .unwrap()
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535)
+        .connect()
+        .await
+        .unwrap();
+    let mut client = PublisherServiceClient::new(channel);
+    let unread = client
+        .publish_stream(ReceiverStream::new(receiver))
+        .await
+        .unwrap();
+    let value = Bytes::from_static(b"x");
+    let flood = tokio::spawn({
+        let topic = topic.clone();
+        async move {
+            let open = publish_stream_request::Message::Open(proto::PublishOpen::default());
+            let mut message = Some(open);
+            for sequence in 1.. {
+                let next = message.take().unwrap_or_else(|| {
+                    publish_stream_request::Message::Batch(proto::PublishBatch {
+                        sequence,
+                        // Small ones, so that there is much to answer.
+                        records: vec![record(&topic, value.clone()); 1000],
+                        ack_level: 0,
+                    })
+                });
+                let sent = requests.send(proto::PublishStreamRequest {
+                    message: Some(next),
+                });
+                match tokio::time::timeout(Duration::from_secs(20), sent).await {
+                    Ok(Ok(())) => {}
+                    // Cut, or no window left: both bound it.
+                    Ok(Err(_)) | Err(_) => break,
+                }
+            }
+        }
+    });
+    let begun = Instant::now();
+    let mut worst = 0;
+    // The flood's answers fill the client's own receive window first, so it takes a while before anything is unanswered.
+    while begun.elapsed() < Duration::from_secs(10) {
+        let mut other = PublishStream::open(&sidecar, proto::FailureMode::Continue).await;
+        other.batch(vec![record(&topic, "other")]).await;
+        let acks = other.acks().await.expect("others are served");
+        assert!(acks[0].notes.is_empty());
+        worst = worst.max(sidecar.rss());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(worst < before + SLACK, "from {before} to {worst}");
+    let cut = r#"outrigger_grpc_streams_failed_total{reason="WINDOW_EXCEEDED"}"#;
+    sidecar.wait_for_metric(cut, 1.0).await;
+    // The end of the last other stream may still be on its way.
+    sidecar
+        .wait_for_metric("outrigger_publish_streams", 0.0)
+        .await;
+    drop(unread);
+    flood.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_never_reads_holds_a_bounded_window_and_harms_nobody() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("blind", 2).await;
+    fill_topic(
+        kafka.bootstrap(),
+        &topic,
+        2,
+        (0..60_000).map(|_| "x".repeat(1000)),
+    );
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let before = sidecar.rss();
+    let group = fresh("g");
+    let mut asked = init(&group, &[&topic], proto::Ordering::Unordered);
+    asked.window = window(2000);
+    let blind = Subscription::open(&sidecar, asked.clone()).await;
+    let mut good = Subscription::open(&sidecar, asked).await;
+    let mut count = 0;
+    let mut worst = 0;
+    while count < 50_000 {
+        let deliveries = good.deliveries().await.unwrap();
+        count += deliveries.len();
+        good.ack(&deliveries).await;
+        worst = worst.max(sidecar.rss());
+    }
+    assert!(worst < before + SLACK, "from {before} to {worst}");
+    assert!(sidecar.metric("outrigger_subscribe_unsettled_records") <= 4000.0);
+    // What it held comes to the other one when it goes.
+    drop(blind);
+    while count < 60_000 {
+        let deliveries = good.deliveries().await.unwrap();
+        count += deliveries.len();
+        good.ack(&deliveries).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_never_settles_stops_at_its_window() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("idle", 2).await;
+    fill_topic(
+        kafka.bootstrap(),
+        &topic,
+        2,
+        (0..5000).map(|number| number.to_string()),
+    );
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let mut asked = init(&group, &[&topic], proto::Ordering::Unordered);
+    asked.window = window(300);
+    let mut lazy = Subscription::open(&sidecar, asked.clone()).await;
+    assert_eq!(lazy.take(300).await.len(), 300);
+    assert!(
+        lazy.deliveries_within(Duration::from_millis(500))
+            .await
+            .is_empty()
+    );
+    let mut good = Subscription::open(&sidecar, asked).await;
+    let mut count = 0;
+    while count < 4700 {
+        let deliveries = good.deliveries().await.unwrap();
+        count += deliveries.len();
+        good.ack(&deliveries).await;
+    }
+    // The last settle may still be on its way.
+    sidecar
+        .wait_for_metric("outrigger_subscribe_unsettled_records", 300.0)
+        .await;
+    drop(lazy);
+    let rest = good.take(300).await;
+    assert!(
+        rest.iter().all(|delivery| delivery.attempt == 2),
+        "delivered again, and counted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_in_an_outage_hold_a_bound_together() {
+    const STREAMS: usize = 20;
+    const MIB: f64 = 1048576.0;
+    let kafka = Kafka::start(1, &[]);
+    let topic = kafka.topic("crowd", 1).await;
+    let settings = [
+        ("publish.max_in_flight_bytes", "8MiB"),
+        ("publish.stream_window_bytes", "4MiB"),
+    ];
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let value = Bytes::from(vec![b'x'; 1000]);
+    let batch = vec![record(&topic, value); 100];
+    let mut warm = PublishStream::open(&sidecar, proto::FailureMode::Continue).await;
+    warm.batch(batch[..1].to_vec()).await;
+    warm.acks().await.unwrap();
+    kafka.tell("pause 1");
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = PublishStream::open(&sidecar, proto::FailureMode::Continue).await;
+        // 7 MiB each as it is charged: beyond the window, and within its overflow.
+        let batch = batch.clone();
+        streams.push(tokio::spawn(async move {
+            for _ in 0..56 {
+                stream.batch(batch.clone()).await;
+            }
+            stream
+        }));
+    }
+    let queued = || sidecar.metric("outrigger_publish_queued_bytes");
+    let begun = Instant::now();
+    while queued() < 8.0 * MIB {
+        assert!(begun.elapsed() < PATIENCE, "{} bytes wait", queued());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..20 {
+        // Each may have read one batch more.
+        assert!(
+            queued() < 8.0 * MIB + STREAMS as f64 * 150_000.0,
+            "{} bytes wait",
+            queued()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    kafka.tell("resume 1");
+    for stream in streams {
+        let mut stream = stream.await.unwrap();
+        let mut answered = 0;
+        while answered < 56 {
+            for ack in stream.acks().await.expect("it was only late") {
+                assert!(ack.notes.is_empty(), "{:?}", ack.notes[0]);
+                answered += 1;
+            }
+        }
+    }
+    sidecar
+        .wait_for_metric("outrigger_publish_queued_bytes", 0.0)
+        .await;
+}

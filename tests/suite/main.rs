@@ -1,0 +1,37 @@
+//! The whole program as a black box, against real Apache Kafka. One binary, so that the tests share a broker and one build.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics, says why, and may block and spawn as it likes"
+)]
+
+mod certificates;
+mod client;
+mod collector;
+mod commands;
+mod kafka;
+mod prometheus;
+mod secured;
+mod sidecar;
+mod tokens;
+
+mod bad_input;
+mod check;
+mod compose;
+mod connections;
+mod door;
+mod examples;
+mod foreign;
+mod hostile;
+mod inject;
+mod lifecycle;
+mod metrics;
+mod monitoring;
+mod publishing;
+mod readme;
+mod rolling;
+mod subscribing;
+mod tracing;
