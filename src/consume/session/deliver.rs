@@ -106,6 +106,7 @@ impl Session {
         recorder.delivered.increment(message.records.len() as u64);
         recorder.delivered_bytes.increment(message.bytes);
         recorder.redelivered.increment(message.again);
+        self.show_held(self.held());
         permit.send(Outgoing::Deliveries(message.records));
         true
     }

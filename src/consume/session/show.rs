@@ -19,13 +19,17 @@ impl Session {
             .sum()
     }
 
-    pub(super) fn publish_status(&mut self, now: Instant) {
-        self.show(now);
-        let held = self.held();
+    /// Tells how much is delivered and not settled: before a subscriber can know it, so that nobody sees a count behind its own.
+    pub(super) fn show_held(&self, held: usize) {
         let before = self.watch.unsettled.swap(held, Ordering::Relaxed);
         metrics::subscribe()
             .unsettled
             .increment(held as f64 - before as f64);
+    }
+
+    pub(super) fn publish_status(&mut self, now: Instant) {
+        self.show(now);
+        self.show_held(self.held());
         self.watch
             .streams
             .store(self.streams.len(), Ordering::Relaxed);
