@@ -89,8 +89,9 @@ impl App {
         let cluster = Cluster::new(Arc::clone(&config));
         let producer = Producer::new(cluster.clone(), trust)
             .map_err(|error| anyhow!("the Kafka producer could not be created: {error}"))?;
-        let publisher = Publisher::new(producer, config.publish.clone());
-        let pool = Pool::new(Arc::clone(&config), cluster.clone());
+        let producer = Arc::new(producer);
+        let publisher = Publisher::new(Arc::clone(&producer), config.publish.clone());
+        let pool = Pool::new(Arc::clone(&config), cluster.clone(), producer);
         let shown: Arc<str> = loaded.show().into();
         let status = status::Source {
             lifecycle: lifecycle.clone(),

@@ -176,6 +176,16 @@ pub struct Consume {
     pub commit_interval: Duration,
     /// How many characters of a commit may say what is settled above its offset.
     pub commit_metadata: usize,
+    /// How many records of a partition are kept, from the first that is not settled on.
+    pub max_span_records: usize,
+    /// How many of a partition may wait for another attempt.
+    pub max_parked_records: usize,
+    /// How much of a partition may be read beyond what can be delivered.
+    pub look_ahead_bytes: u64,
+    /// How long the caller of a stream may neither read nor say anything.
+    pub read_grace: Duration,
+    /// The longest lease, with all that prolongs it.
+    pub max_lease: Duration,
     /// How long a revoked partition is kept to be settled; shorter than the session timeout.
     pub revoke_drain: Duration,
     /// Without a heartbeat for this long, a member is out of its group.

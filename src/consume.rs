@@ -19,8 +19,9 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::ledger::Terms;
 pub use self::{
-    ledger::{Ordering, StreamId},
+    ledger::{Ordering, Retry, StreamId},
     pool::{Pool, SubscriptionStatus},
     token::Token,
 };
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// What all streams of one group agree on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
     /// The consumer group.
     pub group: String,
@@ -39,8 +40,41 @@ pub struct Subscription {
     pub topics: Vec<String>,
     /// The order of deliveries.
     pub ordering: Ordering,
+    /// How records are tried again.
+    pub retry: Retry,
+    /// Where records go whose attempts ran out; an empty name stands for one that is made of the record's topic and the group.
+    pub dead_letter: Option<String>,
     /// Where a group without a committed offset begins.
     pub start: Start,
+}
+
+impl Subscription {
+    fn terms(&self) -> Terms {
+        Terms {
+            ordering: self.ordering,
+            retry: self.retry,
+            has_dead_letters: self.dead_letter.is_some(),
+        }
+    }
+
+    /// Where dead letters from this topic go.
+    pub fn dead_letter_topic(&self, topic: &str) -> Option<String> {
+        let name = self.dead_letter.as_ref()?;
+        Some(match name.is_empty() {
+            true => format!("{topic}.{}.dlq", self.group),
+            false => name.clone(),
+        })
+    }
+
+    /// All topics that dead letters go to.
+    pub fn dead_letter_topics(&self) -> Vec<String> {
+        let topics = self.topics.iter();
+        let mut names: Vec<String> = topics
+            .filter_map(|topic| self.dead_letter_topic(topic))
+            .collect();
+        names.dedup();
+        names
+    }
 }
 
 /// What a stream asks for itself.
@@ -48,6 +82,8 @@ pub struct Subscription {
 pub struct StreamOptions {
     /// What it may hold unsettled.
     pub window: Usage,
+    /// How long a delivered record may stay unsettled before it is delivered again.
+    pub lease: Duration,
     /// Whether a settle without problems is answered.
     pub confirm: Confirm,
     /// The largest message that its caller takes.
@@ -66,18 +102,28 @@ pub enum Confirm {
 }
 
 /// What a subscriber decides about a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// It is done.
     Ack,
-    /// It failed: again, at once.
-    Nack,
+    /// It failed: again, after a wait.
+    Nack {
+        /// The wait; absent: as the retry policy says.
+        delay: Option<Duration>,
+        /// For people.
+        reason: String,
+    },
+    /// It cannot be processed: to the dead letters.
+    DeadLetter {
+        /// For people.
+        reason: String,
+    },
     /// It was not tried: again, and not counted as an attempt.
     Release,
 }
 
 /// One item of a settle request; without a token when it could not be read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SettleItem {
     /// The delivery it speaks of.
     pub token: Option<Token>,
@@ -101,7 +147,7 @@ pub enum Refusal {
 }
 
 /// A record on its way to a subscriber.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Delivered {
     /// Settles it.
     pub token: Token,
@@ -111,6 +157,8 @@ pub struct Delivered {
     pub partition: i32,
     /// From 1.
     pub attempt: u32,
+    /// Whether it may be what killed a client.
+    pub is_suspect: bool,
     /// The record.
     pub record: Consumed,
 }
@@ -126,13 +174,22 @@ pub enum PartitionChange {
     Revoked,
     /// It was taken away; nothing of it could be committed.
     Lost,
+    /// A record of it is not delivered any more, and what has to come after it waits.
+    Blocked,
+    /// Nothing of it is blocked any more.
+    Unblocked,
 }
 
 /// What a session tells a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Outgoing {
     /// Records.
-    Deliveries(Vec<Delivered>),
+    Deliveries {
+        /// In the order to process them in.
+        records: Vec<Delivered>,
+        /// When their leases end.
+        until: Instant,
+    },
     /// The answer to a settle: the items that were refused.
     Settled {
         /// As asked.
@@ -140,7 +197,14 @@ pub enum Outgoing {
         /// By position in the request.
         refused: Vec<(u32, Refusal)>,
     },
-    /// A partition came or went.
+    /// The answer to an extension: the tokens that were refused.
+    Extended {
+        /// As asked.
+        request_id: u64,
+        /// By position in the request.
+        refused: Vec<(u32, Refusal)>,
+    },
+    /// Something happened to a partition.
     Partition {
         /// Which.
         partition: TopicPartition,
@@ -148,6 +212,8 @@ pub enum Outgoing {
         change: PartitionChange,
         /// Until when a settle still counts, for `Revoking`.
         by: Option<Instant>,
+        /// Why, for people.
+        reason: String,
     },
     /// The window that holds from now on.
     Granted(Usage),
@@ -185,6 +251,10 @@ pub struct Stream {
     end: Option<oneshot::Receiver<Option<Failure>>>,
     /// What may be delivered before anything is settled.
     pub granted: Usage,
+    /// How long a delivery may stay unsettled.
+    pub lease: Duration,
+    /// Whether records may be sent to the dead letters.
+    pub has_dead_letters: bool,
 }
 
 /// Speaks to a session for one stream.
@@ -252,6 +322,27 @@ impl StreamHandle {
         self.handle.send(command).await
     }
 
+    /// Prolongs the leases of deliveries; the answer comes as [`Outgoing::Extended`].
+    pub async fn extend(
+        &self,
+        request_id: u64,
+        tokens: Vec<Option<Token>>,
+        lease: Option<Duration>,
+    ) -> bool {
+        let command = Command::Extend {
+            stream: self.id,
+            request_id,
+            tokens,
+            lease,
+        };
+        self.handle.send(command).await
+    }
+
+    /// Ends this stream in order: what it holds was not tried, and is no suspect.
+    pub async fn leave(&self) -> bool {
+        self.handle.send(Command::Leave { stream: self.id }).await
+    }
+
     /// Stops deliveries to this stream; it ends when everything it holds is settled.
     pub async fn drain(&self) -> bool {
         self.handle.send(Command::Drain { stream: self.id }).await
@@ -276,7 +367,19 @@ enum Command {
         request_id: u64,
         items: Vec<SettleItem>,
     },
+    Extend {
+        stream: StreamId,
+        request_id: u64,
+        /// Absent where one could not be read.
+        tokens: Vec<Option<Token>>,
+        /// Absent: the stream's own.
+        lease: Option<Duration>,
+    },
     Drain {
+        stream: StreamId,
+    },
+    /// The caller has ended its stream, in order.
+    Leave {
         stream: StreamId,
     },
     /// Deliver nothing more; settles still count.
@@ -310,6 +413,16 @@ struct Limits {
     commit_interval: Duration,
     commit_metadata: usize,
     revoke_drain: Duration,
+    /// From a delivery on, however often it is prolonged.
+    max_lease: Duration,
+    /// Of one partition: how many records are kept from the first that is not settled on.
+    max_span: usize,
+    /// Of one partition: how many may wait for another attempt.
+    max_parked: usize,
+    /// Of one partition: how many bytes may be read beyond what can be delivered.
+    look_ahead: u64,
+    /// How long a stream's caller may neither read nor say anything.
+    read_grace: Duration,
     idle_leave: Duration,
     /// Between looks for the ends of partitions; zero for none.
     ends_interval: Duration,

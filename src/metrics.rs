@@ -225,7 +225,10 @@ pub fn subscribe() -> &'static Subscribe {
         ranges_dropped: counter!(RANGES_DROPPED),
         acked: counter!(SETTLED, "action" => "ack"),
         nacked: counter!(SETTLED, "action" => "nack"),
+        rejected: counter!(SETTLED, "action" => "dead_letter"),
         released: counter!(SETTLED, "action" => "release"),
+        dead_letters_failed: counter!(DEAD_LETTERS_FAILED),
+        expired: counter!(EXPIRED),
         stale: counter!(STALE),
         unsettled: gauge!(UNSETTLED),
         commits_ok: counter!(COMMITS, "result" => "ok"),
@@ -253,7 +256,10 @@ pub struct Subscribe {
     pub ranges_dropped: Counter,
     pub acked: Counter,
     pub nacked: Counter,
+    pub rejected: Counter,
     pub released: Counter,
+    pub dead_letters_failed: Counter,
+    pub expired: Counter,
     pub stale: Counter,
     pub unsettled: Gauge,
     pub commits_ok: Counter,
@@ -268,6 +274,11 @@ impl Subscribe {
     /// What stood beside a committed offset was not read.
     pub fn map_ignored(&self, reason: &'static str) {
         counter!(MAPS_IGNORED, "reason" => reason).increment(1);
+    }
+
+    /// A record is among the dead letters now.
+    pub fn dead_letter(&self, cause: &'static str) {
+        counter!(DEAD_LETTERS, "cause" => cause).increment(1);
     }
 
     /// A stream is open as long as the answer lives.

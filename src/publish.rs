@@ -44,7 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Publisher(Arc<Shared>);
 
 struct Shared {
-    producer: Producer,
+    producer: Arc<Producer>,
     admission: Admission,
     config: config::Publish,
     streams: AtomicU32,
@@ -54,7 +54,7 @@ struct Shared {
 
 impl Publisher {
     /// A path to `producer`, bounded as configured.
-    pub fn new(producer: Producer, config: config::Publish) -> Self {
+    pub fn new(producer: Arc<Producer>, config: config::Publish) -> Self {
         let bound = Usage {
             records: config.max_in_flight_records as u64,
             bytes: config.max_in_flight_bytes as u64,

@@ -90,6 +90,10 @@ fn unsafe_code_stands_only_in_the_ffi_room() {
 fn the_pure_files_know_neither_tokio_nor_a_clock() {
     let pure = [
         "consume/ledger.rs",
+        "consume/ledger/look.rs",
+        "consume/ledger/order.rs",
+        "consume/ledger/retry.rs",
+        "consume/ledger/terms.rs",
         "consume/map.rs",
         "consume/session/durable.rs",
         "consume/token.rs",

@@ -256,6 +256,37 @@ const SIDECAR: &[Key] = &[
          At most the brokers' `offset.metadata.max.bytes`; 0 for none.",
     ),
     key(
+        "consume.max_span_records",
+        count(100, 10_000_000),
+        "20000",
+        "How many records of a partition are kept at most, from the first that is not settled on, settled ones included: one record that \
+         nobody settles holds the partition up when so many have come after it.",
+    ),
+    key(
+        "consume.max_parked_records",
+        count(1, 1_000_000),
+        "1000",
+        "How many records of a partition may wait for another attempt before no more of it are read. They count against no window.",
+    ),
+    key(
+        "consume.look_ahead_bytes",
+        bytes(64 * KIB, TIB),
+        "2MiB",
+        "How much of a partition may be read and not yet delivered, in search of records whose keys are free and whose streams have room.",
+    ),
+    key(
+        "consume.read_grace",
+        millis(1000, HOUR),
+        "60s",
+        "How long a subscriber may read nothing of what was sent to it and say nothing, before its stream is ended.",
+    ),
+    key(
+        "consume.max_lease",
+        millis(5000, 24 * HOUR),
+        "3600s",
+        "How long a delivered record may stay unsettled at most, however often its lease is prolonged.",
+    ),
+    key(
         "consume.revoke_drain",
         millis(1, HOUR),
         "10s",

@@ -1,84 +1,49 @@
 //! What has become of each record of one partition, for one assignment of it.
 //!
-//! Pure: no clock, no I/O, no channel; the session owns one ledger for each assigned partition. Records are admitted in offset order,
-//! delivered, and settled in any order. What always holds:
+//! Pure: no clock, no I/O, no channel; the session owns one ledger for each assigned partition and says what time it is. Records are
+//! admitted in offset order, delivered, and settled in any order. What always holds:
 //! - a record that an earlier owner of the partition has settled is never delivered again, as far as its map was read;
 //! - [`Ledger::frontier`], the offset that may be committed, never passes a record that is not settled, and never moves back;
 //! - a record is delivered to one stream at a time, and only the token of its newest delivery can settle it;
+//! - with [`Ordering::Key`] a record is delivered only when those of its key before it are settled;
 //! - with [`Ordering::Partition`] deliveries come in offset order, to one stream as long as anything is unsettled, and a record that
-//!   is given back takes everything delivered after it along.
+//!   is given back takes everything delivered after it along;
+//! - a record that is not done is delivered again, is being copied to the dead letters, or is blocked and says so: never dropped.
+
+mod look;
+mod order;
+mod retry;
+mod terms;
 
 use std::{
     collections::{BTreeSet, VecDeque},
     ops::Range,
 };
 
-/// Names a stream of the subscription; never reused.
-pub type StreamId = u64;
+use self::order::Order;
+pub use self::terms::{
+    Admitted, Blocked, Cause, Dead, Due, Handed, Moment, Next, Ordering, Payload, Refund, Retry,
+    Stale, StreamId, Terms, Trouble,
+};
 
-/// In which order the records of a partition are delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordering {
-    /// In offset order, to one stream at a time.
-    Partition,
-    /// To whoever has room.
-    Unordered,
-}
-
-/// What a payload weighs against a window.
-pub trait Weight {
-    /// In bytes.
-    fn weight(&self) -> u64;
-}
-
-/// A record that was just given to a stream.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Handed<'a, T> {
-    /// Its offset.
-    pub offset: i64,
-    /// Which delivery of the ledger this is: part of the token.
-    pub serial: u32,
-    /// From 1; how often it was delivered and counted.
-    pub attempt: u32,
-    /// Whether it was delivered before, counted or not.
-    pub again: bool,
-    /// The record.
-    pub payload: &'a T,
-}
-
-/// A record that a stream no longer holds: its window gets this back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refund {
-    /// Whose window.
-    pub stream: StreamId,
-    /// The bytes; one record.
-    pub bytes: u64,
-}
-
-/// Why a token settles nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// The record is settled.
-    AlreadySettled,
-    /// The record was given back since, and waits or is delivered again.
-    Redelivered,
-    /// No such delivery was ever made.
-    Unknown,
-}
-
-/// What giving a record back means for its attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// It was tried: the next delivery counts one more.
-    Counted,
-    /// It was not tried.
-    NotCounted,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
+    /// An earlier record of its key is not settled.
+    Queued,
+    /// It may go out.
     Waiting,
-    Delivered { stream: StreamId, serial: u32 },
+    Delivered {
+        stream: StreamId,
+        since: Moment,
+        /// When its lease ends.
+        until: Moment,
+    },
+    /// It failed, and waits for its next attempt.
+    Parked,
+    /// It is being copied to the dead letters, or waits for another attempt at that.
+    Moving,
+    /// Its attempts ran out, and there is nowhere to go.
+    Blocked,
     Settled,
 }
 
@@ -87,20 +52,29 @@ struct Entry<T> {
     offset: i64,
     /// Of the next delivery while waiting, of the current one while delivered.
     attempt: u32,
-    deliveries: u32,
+    /// Of its newest delivery; none before the first.
+    serial: Option<u32>,
     state: State,
+    /// Its stream died while it was delivered.
+    is_suspect: bool,
+    key: Option<u64>,
+    /// KEY: the record after it in its key's line.
+    behind: Option<i64>,
     /// Dropped when settled.
     payload: Option<T>,
+    trouble: Option<Box<Trouble>>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger<T> {
-    ordering: Ordering,
+    terms: Terms,
     /// From the frontier on, in offset order; offsets may have gaps (compaction, transaction markers).
     entries: VecDeque<Entry<T>>,
-    waiting: BTreeSet<i64>,
+    order: Order,
     delivered: usize,
+    /// The bytes of what is neither delivered nor settled.
+    idle_bytes: u64,
     /// The next offset that may be admitted.
     position: i64,
     serial: u32,
@@ -110,32 +84,38 @@ pub struct Ledger<T> {
     restored: VecDeque<Range<i64>>,
     /// Counts what was settled.
     settlements: u64,
+    /// No lease ends before this.
+    leases: Moment,
+    /// What waits for a time, by that time: parked records, and copies that failed.
+    timers: BTreeSet<(Moment, i64)>,
+    /// How many records are parked, being copied, blocked.
+    parked: usize,
+    moving: usize,
+    blocked: usize,
+    /// To be copied, and not handed out yet.
+    dead: VecDeque<i64>,
 }
 
-/// What has become of a record that was to be taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// It waits for delivery.
-    Waiting,
-    /// It was settled before this ledger began.
-    Settled,
-    /// It is below the position: it was taken in already.
-    Passed,
-}
-
-impl<T: Weight> Ledger<T> {
+impl<T: Payload> Ledger<T> {
     /// A ledger that begins at `position`; above it, `restored` is settled already (ascending ranges, apart from each other).
-    pub fn new(ordering: Ordering, position: i64, restored: Vec<Range<i64>>) -> Self {
+    pub fn new(terms: Terms, position: i64, restored: Vec<Range<i64>>) -> Self {
         Self {
-            ordering,
+            terms,
             entries: VecDeque::new(),
-            waiting: BTreeSet::new(),
+            order: Order::new(terms.ordering),
             delivered: 0,
+            idle_bytes: 0,
             position,
             serial: 0,
             owner: None,
             restored: restored.into(),
             settlements: 0,
+            leases: Moment::MAX,
+            timers: BTreeSet::new(),
+            parked: 0,
+            moving: 0,
+            blocked: 0,
+            dead: VecDeque::new(),
         }
     }
 
@@ -147,22 +127,36 @@ impl<T: Weight> Ledger<T> {
         self.position = offset + 1;
         let is_settled = self.was_settled(offset);
         // With nothing unsettled before it, it is below the frontier at once.
-        if !(is_settled && self.entries.is_empty()) {
-            self.entries.push_back(Entry {
-                offset,
-                attempt: 1,
-                deliveries: 0,
-                state: match is_settled {
-                    true => State::Settled,
-                    false => State::Waiting,
-                },
-                payload: (!is_settled).then_some(payload),
-            });
+        if is_settled && self.entries.is_empty() {
+            return Admitted::Settled;
         }
+        let (key, weight) = (payload.key(), payload.weight());
+        self.entries.push_back(Entry {
+            offset,
+            attempt: 1,
+            serial: None,
+            state: if is_settled {
+                State::Settled
+            } else {
+                State::Queued
+            },
+            is_suspect: false,
+            key,
+            behind: None,
+            payload: (!is_settled).then_some(payload),
+            trouble: None,
+        });
         if is_settled {
             return Admitted::Settled;
         }
-        self.waiting.insert(offset);
+        self.idle_bytes += weight;
+        match self.order.join(key, offset) {
+            Some(before) => {
+                let before = self.find(before).expect("the end of a line is not settled");
+                self.entries[before].behind = Some(offset);
+            }
+            None => self.put(self.entries.len() - 1),
+        }
         Admitted::Waiting
     }
 
@@ -180,108 +174,60 @@ impl<T: Weight> Ledger<T> {
             .is_some_and(|range| range.contains(&offset))
     }
 
-    /// What is settled above the frontier: ascending ranges, apart from each other. An offset between two neighbours in the log counts as
-    /// settled when both are: nothing is there.
-    pub fn settled_above(&self) -> Vec<Range<i64>> {
-        let mut ranges: Vec<Range<i64>> = Vec::new();
-        let mut is_open = false;
-        for entry in &self.entries {
-            let is_settled = matches!(entry.state, State::Settled);
-            match ranges.last_mut() {
-                Some(last) if is_settled && is_open => last.end = entry.offset + 1,
-                _ if is_settled => ranges.push(entry.offset..entry.offset + 1),
-                _ => {}
-            }
-            is_open = is_settled;
-        }
-        for range in &self.restored {
-            let start = range.start.max(self.position);
-            match ranges.last_mut() {
-                Some(last) if last.end >= start => last.end = last.end.max(range.end),
-                _ if start < range.end => ranges.push(start..range.end),
-                _ => {}
-            }
-        }
-        ranges
+    /// Spreads the keys over these streams; the order of the list does not matter, but it is compared.
+    pub fn spread(&mut self, members: &[StreamId]) {
+        let Self { order, entries, .. } = self;
+        order.spread(members, |offset| {
+            find(entries, offset).and_then(|index| entries[index].key)
+        });
     }
 
-    /// Rises with each settlement: as long as it stays, nothing new can be committed.
-    pub fn settlements(&self) -> u64 {
-        self.settlements
+    /// What `stream` would be given next, if anything.
+    pub fn next(&self, stream: StreamId) -> Option<Next> {
+        let offset = match self.terms.ordering {
+            Ordering::Partition if !self.open_to(stream) => return None,
+            Ordering::Partition => self.order.head()?,
+            Ordering::Key | Ordering::Unordered => self.order.first(stream)?,
+        };
+        let entry = &self.entries[self.find(offset)?];
+        (entry.state == State::Waiting).then(|| Next {
+            offset,
+            weight: entry.payload.as_ref().map_or(0, Payload::weight),
+            is_suspect: entry.is_suspect,
+        })
     }
 
-    /// The next offset that may be admitted.
-    pub fn position(&self) -> i64 {
-        self.position
-    }
-
-    /// The offset that may be committed: of the first record that is not settled, else the position.
-    pub fn frontier(&self) -> i64 {
-        self.entries
-            .front()
-            .map_or(self.position, |entry| entry.offset)
-    }
-
-    /// How many records are delivered and not settled.
-    pub fn delivered(&self) -> usize {
-        self.delivered
-    }
-
-    /// The serial of the oldest delivery that is not settled: serials rise, until they begin anew after four billion.
-    pub fn oldest(&self) -> Option<u32> {
-        self.entries
-            .iter()
-            .filter_map(|entry| match entry.state {
-                State::Delivered { serial, .. } => Some(serial),
-                _ => None,
-            })
-            .min()
-    }
-
-    /// Whether a record waits for delivery.
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// Whether a record may be delivered to `stream` now.
-    pub fn open_to(&self, stream: StreamId) -> bool {
-        match self.ordering {
-            Ordering::Unordered => true,
-            Ordering::Partition => self.delivered == 0 || self.owner == Some(stream),
+    /// Whether a suspect waits for `stream`: it must get nothing else then, and the suspect when it holds nothing.
+    pub fn has_suspect(&self, stream: StreamId) -> bool {
+        match self.terms.ordering {
+            Ordering::Partition => self.next(stream).is_some_and(|next| next.is_suspect),
+            Ordering::Key | Ordering::Unordered => self.order.has_suspect(stream),
         }
     }
 
-    /// Which record is delivered next, if any waits.
-    pub fn next_offset(&self) -> Option<i64> {
-        self.waiting.first().copied()
-    }
-
-    /// What the next delivery weighs, if any waits.
-    pub fn next_weight(&self) -> Option<u64> {
-        self.find(self.next_offset()?)
-            .and_then(|index| self.entries[index].payload.as_ref())
-            .map(Weight::weight)
-    }
-
-    /// Delivers the first waiting record to `stream`, if there is one and the order allows it.
-    pub fn hand(&mut self, stream: StreamId) -> Option<Handed<'_, T>> {
-        if !self.open_to(stream) {
-            return None;
-        }
-        let offset = self.waiting.pop_first()?;
-        let index = self.find(offset).expect("a waiting record has an entry");
+    /// Delivers what is next to `stream`, if there is anything, until its lease ends.
+    pub fn hand(&mut self, stream: StreamId, now: Moment, until: Moment) -> Option<Handed<'_, T>> {
+        let Next { offset, weight, .. } = self.next(stream)?;
+        let index = self.find(offset)?;
         self.serial = self.serial.wrapping_add(1);
         self.delivered += 1;
+        self.idle_bytes -= weight;
         self.owner = Some(stream);
-        let serial = self.serial;
+        self.leases = self.leases.min(until);
         let entry = &mut self.entries[index];
-        entry.state = State::Delivered { stream, serial };
-        entry.deliveries += 1;
+        self.order.take(offset, entry.key, entry.is_suspect);
+        entry.state = State::Delivered {
+            stream,
+            since: now,
+            until,
+        };
+        let again = entry.serial.replace(self.serial).is_some();
         Some(Handed {
             offset,
-            serial,
+            serial: self.serial,
             attempt: entry.attempt,
-            again: entry.deliveries > 1,
+            again,
+            is_suspect: entry.is_suspect,
             payload: entry
                 .payload
                 .as_ref()
@@ -289,84 +235,92 @@ impl<T: Weight> Ledger<T> {
         })
     }
 
-    /// Settles the record of a delivery.
-    pub fn settle(&mut self, offset: i64, serial: u32) -> Result<Refund, Stale> {
-        let (index, stream) = self.current(offset, serial)?;
-        let entry = &mut self.entries[index];
-        entry.state = State::Settled;
-        self.settlements += 1;
-        let bytes = entry.payload.take().map_or(0, |payload| payload.weight());
-        self.delivered -= 1;
-        while let Some(Entry {
-            state: State::Settled,
-            ..
-        }) = self.entries.front()
-        {
-            self.entries.pop_front();
-        }
-        Ok(Refund { stream, bytes })
+    /// Settles the record of a delivery, or one that is blocked; its stream gets its window back, if one holds it.
+    pub fn settle(&mut self, offset: i64, serial: u32) -> Result<Option<Refund>, Stale> {
+        let index = self.current(offset, serial)?;
+        let refund = match self.entries[index].state {
+            State::Blocked => {
+                self.blocked -= 1;
+                None
+            }
+            _ => Some(self.undo(index)),
+        };
+        self.done(index);
+        Ok(refund)
     }
 
-    /// Gives the record of a delivery back, to be delivered again at once.
-    pub fn give_back(
-        &mut self,
-        offset: i64,
-        serial: u32,
-        attempt: Attempt,
-    ) -> Result<Vec<Refund>, Stale> {
-        let (index, _) = self.current(offset, serial)?;
-        let mut refunds = vec![self.undo(index, attempt)];
-        if self.ordering == Ordering::Partition {
+    /// Gives the record of a delivery back untried, to be delivered again at once.
+    pub fn release(&mut self, offset: i64, serial: u32) -> Result<Vec<Refund>, Stale> {
+        let index = self.held(offset, serial)?;
+        self.entries[index].is_suspect = false;
+        let refund = self.undo(index);
+        self.put(index);
+        Ok(self.rewind(index, refund))
+    }
+
+    /// A record takes all that was delivered after it along, where the order wants that.
+    fn rewind(&mut self, index: usize, refund: Refund) -> Vec<Refund> {
+        let mut refunds = vec![refund];
+        if self.terms.ordering == Ordering::Partition {
             for later in index + 1..self.entries.len() {
                 if let State::Delivered { .. } = self.entries[later].state {
                     // It was overtaken, not tried in vain.
-                    refunds.push(self.undo(later, Attempt::NotCounted));
+                    refunds.push(self.undo(later));
+                    self.put(later);
                 }
             }
         }
-        Ok(refunds)
+        refunds
     }
 
-    /// Takes back everything that `stream` holds: it has ended. How much of it was tried nobody knows, so all of it counts.
-    pub fn take_back(&mut self, stream: StreamId) -> Vec<Refund> {
-        let held: Vec<usize> = (0..self.entries.len())
-            .filter(|&index| matches!(self.entries[index].state, State::Delivered { stream: holder, .. } if holder == stream))
-            .collect();
-        held.into_iter()
-            .map(|index| self.undo(index, Attempt::Counted))
-            .collect()
-    }
-
-    /// Everything that is delivered and not settled, when the partition is given up.
-    pub fn outstanding(&self) -> impl Iterator<Item = Refund> + '_ {
-        self.entries.iter().filter_map(|entry| match entry.state {
-            State::Delivered { stream, .. } => Some(Refund {
-                stream,
-                bytes: entry.payload.as_ref().map_or(0, Weight::weight),
-            }),
-            _ => None,
-        })
-    }
-
-    fn undo(&mut self, index: usize, attempt: Attempt) -> Refund {
-        let entry = &mut self.entries[index];
+    /// A delivered record is no longer its stream's; what it is now, the caller says.
+    fn undo(&mut self, index: usize) -> Refund {
+        let entry = &self.entries[index];
         let State::Delivered { stream, .. } = entry.state else {
             unreachable!("only a delivered record is given back");
         };
-        entry.state = State::Waiting;
-        if attempt == Attempt::Counted {
-            entry.attempt = entry.attempt.saturating_add(1);
-        }
-        self.waiting.insert(entry.offset);
+        let bytes = entry.payload.as_ref().map_or(0, Payload::weight);
         self.delivered -= 1;
-        Refund {
-            stream,
-            bytes: entry.payload.as_ref().map_or(0, Weight::weight),
+        self.idle_bytes += bytes;
+        Refund { stream, bytes }
+    }
+
+    /// The record may go out.
+    fn put(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.state = State::Waiting;
+        self.order.put(entry.offset, entry.key, entry.is_suspect);
+    }
+
+    /// The record is settled, whatever it was, and not delivered any more.
+    fn done(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.state = State::Settled;
+        entry.trouble = None;
+        self.settlements += 1;
+        self.idle_bytes -= entry.payload.take().map_or(0, |payload| payload.weight());
+        let (offset, key) = (entry.offset, entry.key);
+        self.order.drop(offset);
+        match entry.behind {
+            Some(behind) => {
+                let behind = self
+                    .find(behind)
+                    .expect("a record behind one that is not settled is not settled");
+                self.put(behind);
+            }
+            None => self.order.close(key),
+        }
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.state == State::Settled)
+        {
+            self.entries.pop_front();
         }
     }
 
-    /// The entry whose newest delivery is `serial`, and who holds it.
-    fn current(&self, offset: i64, serial: u32) -> Result<(usize, StreamId), Stale> {
+    /// The entry that a token speaks of: delivered, or blocked since.
+    fn current(&self, offset: i64, serial: u32) -> Result<usize, Stale> {
         let Some(index) = self.find(offset) else {
             return Err(if offset < self.frontier() {
                 Stale::AlreadySettled
@@ -374,27 +328,37 @@ impl<T: Weight> Ledger<T> {
                 Stale::Unknown
             });
         };
-        match self.entries[index].state {
+        let entry = &self.entries[index];
+        match entry.state {
             State::Settled => Err(Stale::AlreadySettled),
-            State::Delivered {
-                stream,
-                serial: newest,
-            } if newest == serial => Ok((index, stream)),
-            _ if self.entries[index].deliveries == 0 => Err(Stale::Unknown),
+            State::Delivered { .. } | State::Blocked if entry.serial == Some(serial) => Ok(index),
+            _ if entry.serial.is_none() => Err(Stale::Unknown),
+            _ => Err(Stale::Redelivered),
+        }
+    }
+
+    /// The same, of those that are delivered.
+    fn held(&self, offset: i64, serial: u32) -> Result<usize, Stale> {
+        let index = self.current(offset, serial)?;
+        match self.entries[index].state {
+            State::Delivered { .. } => Ok(index),
             _ => Err(Stale::Redelivered),
         }
     }
 
     fn find(&self, offset: i64) -> Option<usize> {
-        // Without gaps the index is the distance from the front; gaps only make it smaller.
-        let distance = usize::try_from(offset.checked_sub(self.entries.front()?.offset)?).ok()?;
-        match self.entries.get(distance) {
-            Some(entry) if entry.offset == offset => Some(distance),
-            _ => self
-                .entries
-                .binary_search_by_key(&offset, |entry| entry.offset)
-                .ok(),
-        }
+        find(&self.entries, offset)
+    }
+}
+
+fn find<T>(entries: &VecDeque<Entry<T>>, offset: i64) -> Option<usize> {
+    // Without gaps the index is the distance from the front; gaps only make it smaller.
+    let distance = usize::try_from(offset.checked_sub(entries.front()?.offset)?).ok()?;
+    match entries.get(distance) {
+        Some(entry) if entry.offset == offset => Some(distance),
+        _ => entries
+            .binary_search_by_key(&offset, |entry| entry.offset)
+            .ok(),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Command, Handle, Limits, Stream, StreamOptions, Subscription, sessio
 use crate::{
     config::Config,
     failure::{Failure, Reason},
-    kafka::Cluster,
+    kafka::{Cluster, Producer},
     metrics,
     record::Usage,
 };
@@ -41,6 +41,8 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     config: Arc<Config>,
     cluster: Cluster,
+    /// For dead letters.
+    producer: Arc<Producer>,
     // A std mutex: sections are short and nothing awaits inside.
     state: Mutex<State>,
     next: AtomicU64,
@@ -89,10 +91,11 @@ pub struct SubscriptionStatus {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(config: Arc<Config>, cluster: Cluster) -> Self {
+    pub fn new(config: Arc<Config>, cluster: Cluster, producer: Arc<Producer>) -> Self {
         Self(Arc::new(Shared {
             config,
             cluster,
+            producer,
             state: Mutex::default(),
             next: AtomicU64::new(1),
         }))
@@ -164,6 +167,8 @@ impl Pool {
             incoming,
             end: Some(end),
             granted: options.window,
+            lease: options.lease,
+            has_dead_letters: subscription.dead_letter.is_some(),
         })
     }
 
@@ -173,6 +178,11 @@ impl Pool {
             commit_interval: consume.commit_interval,
             commit_metadata: consume.commit_metadata,
             revoke_drain: consume.revoke_drain,
+            max_lease: consume.max_lease,
+            read_grace: consume.read_grace,
+            max_span: consume.max_span_records,
+            max_parked: consume.max_parked_records,
+            look_ahead: consume.look_ahead_bytes,
             idle_leave: consume.idle_leave,
             ends_interval: self.0.config.metrics.statistics_interval,
         };
@@ -180,6 +190,7 @@ impl Pool {
         let watch = Arc::new(Watch::default());
         let run = session::Start {
             cluster: self.0.cluster.clone(),
+            producer: Arc::clone(&self.0.producer),
             subscription: subscription.clone(),
             limits,
             commands: receiver,
@@ -323,6 +334,10 @@ fn conflict(live: &Subscription, asked: &Subscription) -> Option<&'static str> {
         Some("topics")
     } else if live.ordering != asked.ordering {
         Some("ordering")
+    } else if live.retry != asked.retry {
+        Some("retry")
+    } else if live.dead_letter != asked.dead_letter {
+        Some("dead_letter")
     } else if live.start != asked.start {
         Some("start")
     } else {

@@ -7,11 +7,15 @@
 //! What always holds: records are fetched only when a stream has room for them; only a ledger's frontier is committed; a partition is
 //! handed back after what was delivered of it is settled, or its drain time is over, and committed.
 
+mod attach;
 mod commit;
+mod dead;
 mod deliver;
 mod durable;
+mod pressure;
 mod rebalance;
 mod renew;
+mod retry;
 mod settle;
 mod show;
 mod start;
@@ -20,30 +24,32 @@ mod times;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    hash::{DefaultHasher, Hasher},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub(super) use self::start::Start;
 use self::{
     commit::PACE,
+    dead::Copies,
     durable::Covered,
     rebalance::{Assigning, Revoking},
     stream::Stream,
-    times::Times,
+    times::{Clock, Times},
 };
 use super::{
-    Command, Limits, Outgoing, Pool, StreamId, StreamOptions, Subscription,
-    ledger::{Ledger, Weight},
+    Command, Limits, Outgoing, Pool, StreamId, Subscription,
+    ledger::{Ledger, Payload},
     pool::Watch,
     token::Epochs,
 };
 use crate::{
     failure::{Failure, Reason},
-    kafka::{Cluster, Consumer, ConsumerEvent},
+    kafka::{Cluster, Consumer, ConsumerEvent, Producer},
     metrics::{self, Open},
     record::{Consumed, TopicPartition},
 };
@@ -57,9 +63,16 @@ const UNREAD: usize = 4096;
 /// The bound of waiting for the last commit before partitions are handed back.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
 
-impl Weight for Consumed {
+impl Payload for Consumed {
     fn weight(&self) -> u64 {
         self.charged_bytes()
+    }
+
+    fn key(&self) -> Option<u64> {
+        let key = self.key.as_ref()?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(key);
+        Some(hasher.finish())
     }
 }
 
@@ -78,6 +91,12 @@ struct Slot {
     committed: i64,
     /// What was last sent to it: the offset, and how many settlements the map beside it knew of.
     committing: (i64, u64),
+    /// The map beside the last commit was nearly as long as it may be.
+    map_is_full: bool,
+    /// How many of its records are blocked, and why dead letters of it cannot be written, as its streams were told.
+    told: (usize, Option<String>),
+    /// Why dead letters of it cannot be written.
+    dead_trouble: Option<String>,
     /// What a record of it weighs, by the last ones.
     typical: u64,
     /// Not delivered from any more.
@@ -109,6 +128,9 @@ struct Session {
     /// By the index in their tokens.
     slots: BTreeMap<u32, Slot>,
     streams: BTreeMap<StreamId, Stream>,
+    /// The streams that keys are spread over.
+    members: Vec<StreamId>,
+    clock: Clock,
     phase: Phase,
     epochs: Epochs,
     next_slot: u32,
@@ -137,6 +159,8 @@ struct Session {
     shown: Arc<metrics::Group>,
     commits: Arc<metrics::Commits>,
     cluster: Cluster,
+    producer: Arc<Producer>,
+    copies: Copies,
     /// A new certificate needs a new consumer.
     certificates: watch::Receiver<u64>,
     renew_at: Instant,
@@ -160,7 +184,11 @@ impl Session {
                     return self.finish(Some(failure), now + COMMIT_WAIT);
                 }
             }
-            self.drop_ended_streams();
+            self.cut_the_silent(now);
+            self.drop_ended_streams(now);
+            self.spread();
+            self.advance_retries(now);
+            busy |= self.advance_dead_letters(now);
             self.begin_renewal(now);
             self.advance_revoke(now);
             self.commit_if_due(now);
@@ -168,17 +196,23 @@ impl Session {
                 busy |= self.deliver();
             }
             self.end_drained_streams();
+            self.tell_blocked();
             self.publish_status(now);
             if self.is_over(now) {
                 return self.leave(now + COMMIT_WAIT);
             }
             if let Phase::Closing { settle, end } = self.phase
-                && (self.held() == 0 && !self.is_awaited() || now >= settle)
+                && (self.is_settled() || now >= settle)
             {
                 return self.finish(None, end);
             }
             if !busy {
-                thread::park_timeout(if self.is_hurried() { PACE } else { TICK });
+                let rest = self.rest(now);
+                thread::park_timeout(if self.is_hurried() {
+                    PACE.min(rest)
+                } else {
+                    rest
+                });
             }
         }
     }
@@ -197,6 +231,13 @@ impl Session {
     }
 
     fn serve(&mut self, command: Command) {
+        if let Command::Window { stream, .. }
+        | Command::Settle { stream, .. }
+        | Command::Extend { stream, .. } = &command
+            && let Some(stream) = self.streams.get_mut(stream)
+        {
+            stream.alive_at = Instant::now();
+        }
         match command {
             Command::Attach {
                 stream,
@@ -215,6 +256,19 @@ impl Session {
                 request_id,
                 items,
             } => self.settle(stream, request_id, &items),
+            Command::Extend {
+                stream,
+                request_id,
+                tokens,
+                lease,
+            } => self.extend(stream, request_id, &tokens, lease),
+            Command::Leave { stream } => {
+                if self.streams.remove(&stream).is_some() {
+                    for slot in self.slots.values_mut() {
+                        slot.ledger.hand_back(stream);
+                    }
+                }
+            }
             Command::Drain { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.draining = true;
@@ -241,61 +295,9 @@ impl Session {
         }
     }
 
-    fn attach(
-        &mut self,
-        id: StreamId,
-        options: StreamOptions,
-        outgoing: mpsc::Sender<Outgoing>,
-        end: oneshot::Sender<Option<Failure>>,
-    ) {
-        let mut stream = Stream::new(options, outgoing, end);
-        for slot in self.slots.values().filter(|slot| !slot.revoking) {
-            stream.tell(Outgoing::Partition {
-                partition: slot.partition.clone(),
-                change: super::PartitionChange::Assigned,
-                by: None,
-            });
-        }
-        self.streams.insert(id, stream);
-    }
-
-    /// Takes back what ended streams held, and cuts those that leave their answers unread.
-    fn drop_ended_streams(&mut self) {
-        for stream in self.streams.values_mut() {
-            stream.flush();
-            if stream.unread.len() > UNREAD {
-                tracing::warn!(
-                    group = self.subscription.group,
-                    "a stream that does not read its answers is cut"
-                );
-                stream.end(Some(Failure::new(
-                    Reason::WindowExceeded,
-                    "the answers of this stream are not being read",
-                )));
-            }
-        }
-        let ended: Vec<StreamId> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.is_over())
-            .map(|(&id, _)| id)
-            .collect();
-        for id in ended {
-            self.streams.remove(&id);
-            for slot in self.slots.values_mut() {
-                slot.ledger.take_back(id);
-            }
-        }
-    }
-
-    fn end_drained_streams(&mut self) {
-        for stream in self.streams.values_mut() {
-            // Not before the answer to its last settle is on its way.
-            let is_answered = stream.unread.is_empty() && stream.unconfirmed.awaited() == 0;
-            if stream.draining && stream.held.records == 0 && is_answered {
-                stream.end(None);
-            }
-        }
+    /// Whether nothing is delivered, on its way to the dead letters, or waiting for a commit.
+    fn is_settled(&self) -> bool {
+        self.held() == 0 && self.copying() == 0 && !self.is_awaited()
     }
 
     /// Whether the session ends because nobody needs it.
@@ -348,7 +350,7 @@ impl Session {
             );
             return failure.with_metadata("group", group);
         }
-        if failure.reason == Reason::TopicNotFound {
+        if failure.reason == Reason::TopicNotFound && failure.metadata.is_empty() {
             let mut missing = self.subscription.topics.clone();
             missing.retain(|topic| !self.slots.values().any(|slot| *slot.topic == **topic));
             failure.message = format!("{}: {}", failure.message, missing.join(", "));

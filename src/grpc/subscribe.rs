@@ -3,29 +3,29 @@
 //! One task serves a stream: it forwards what the session sends as the caller takes it, and reads the caller's messages all the while, so
 //! that a caller that does not read can still settle. It ends with the call; what the stream held is then delivered again.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+mod traced;
 
-use bytes::Bytes;
+use std::{pin::Pin, sync::Arc};
+
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use self::traced::Traced;
 use super::{
     answers::Streams,
     convert, identity,
     proto::{
-        self, settle_item, subscribe_request, subscribe_response,
-        subscriber_service_server::SubscriberService,
+        self, subscribe_request, subscribe_response, subscriber_service_server::SubscriberService,
     },
     refuse_when_draining,
     status::status,
 };
 use crate::{
     access::{Access, Caller},
-    consume::{self, Outgoing, Pool, StreamHandle},
+    consume::{self, Outgoing, Pool, StreamHandle, Token},
     failure::{Failure, Reason},
     lifecycle::Lifecycle,
-    traces::{self, Processing, Source},
 };
 
 /// Messages that may wait for the caller beside those that wait in the session.
@@ -66,6 +66,9 @@ impl Service {
         for topic in &subscription.topics {
             self.access.subscribe(caller, &subscription.group, topic)?;
         }
+        for topic in subscription.dead_letter_topics() {
+            self.access.publish(caller, &topic)?;
+        }
         self.pool.attach(&subscription, options)
     }
 
@@ -81,12 +84,13 @@ impl Service {
         let mut caller = Requests {
             pool: &self.pool,
             session: session.handle(),
+            has_dead_letters: session.has_dead_letters,
             last_request: 0,
         };
         let mut waiting = Some(response(subscribe_response::Message::Welcome(
             proto::SubscribeWelcome {
                 granted: Some(convert::window(session.granted)),
-                lease: None,
+                lease: Some(convert::duration(session.lease)),
                 server_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
         )));
@@ -103,7 +107,10 @@ impl Service {
                 }
                 message = incoming.message() => match message.map_err(broken)? {
                     // Nothing can be settled any more.
-                    None => return Ok(()),
+                    None => {
+                        caller.session.leave().await;
+                        return Ok(());
+                    }
                     Some(message) => {
                         traced.settled(&message);
                         if let Some(answer) = caller.serve(message).await? {
@@ -125,92 +132,25 @@ impl Service {
     }
 }
 
-/// The spans of delivered records that are not settled yet, by token. Empty as long as nothing is sampled.
-#[derive(Default)]
-struct Traced {
-    group: String,
-    processing: HashMap<Bytes, Processing>,
-}
-
-impl Traced {
-    fn of(first: Option<&proto::SubscribeRequest>) -> Self {
-        let group = match first.and_then(|first| first.message.as_ref()) {
-            Some(subscribe_request::Message::Init(init)) => init.group.clone(),
-            _ => String::new(),
-        };
-        Self {
-            group,
-            processing: HashMap::new(),
-        }
-    }
-
-    /// Begins the spans of what is about to be delivered, and puts their context in the place of the producer's.
-    fn delivered(&mut self, message: &mut proto::SubscribeResponse) {
-        let Some(subscribe_response::Message::Deliveries(deliveries)) = &mut message.message else {
-            return;
-        };
-        for delivery in &mut deliveries.deliveries {
-            let Some(record) = &mut delivery.record else {
-                continue;
-            };
-            let context = record
-                .headers
-                .iter_mut()
-                .find(|header| traces::is_context(&header.name));
-            let Some(value) = context.and_then(|header| header.value.as_mut()) else {
-                continue;
-            };
-            let source = Source {
-                group: &self.group,
-                topic: &record.topic,
-                partition: record.partition.unwrap_or_default(),
-                offset: delivery.offset,
-                tombstone: record.value.is_none(),
-            };
-            if let Some((processing, below)) = Processing::begin(value, source) {
-                *value = below.into();
-                self.processing.insert(delivery.token.clone(), processing);
-            }
-        }
-    }
-
-    fn settled(&mut self, message: &proto::SubscribeRequest) {
-        let Some(subscribe_request::Message::Settle(settle)) = &message.message else {
-            return;
-        };
-        if self.processing.is_empty() {
-            return;
-        }
-        for item in &settle.items {
-            if let Some(processing) = self.processing.remove(&item.token) {
-                processing.end(match item.action {
-                    Some(settle_item::Action::Ack(_)) => "ack",
-                    Some(settle_item::Action::Nack(_)) => "nack",
-                    Some(settle_item::Action::DeadLetter(_)) => "dead_letter",
-                    Some(settle_item::Action::Release(_)) => "release",
-                    None => "none",
-                });
-            }
-        }
-    }
-}
-
-impl Drop for Traced {
-    fn drop(&mut self) {
-        for (_, processing) in self.processing.drain() {
-            processing.abandon();
-        }
-    }
-}
-
 /// What a caller says after `init`.
 struct Requests<'a> {
     pool: &'a Pool,
     session: StreamHandle,
+    has_dead_letters: bool,
     last_request: u64,
 }
 
 impl Requests<'_> {
+    /// Holds a request's id against the last one.
+    fn rises(&mut self, field: &str, id: u64) -> Result<(), Failure> {
+        if id <= self.last_request {
+            let text = format!("{id} does not rise above {}", self.last_request);
+            return Err(invalid(field, &text));
+        }
+        self.last_request = id;
+        Ok(())
+    }
+
     async fn serve(
         &mut self,
         message: proto::SubscribeRequest,
@@ -224,22 +164,12 @@ impl Requests<'_> {
                     .await;
             }
             Some(Message::Settle(settle)) => {
-                if settle.request_id <= self.last_request {
-                    return Err(invalid(
-                        "settle.request_id",
-                        &format!(
-                            "{} does not rise above {}",
-                            settle.request_id, self.last_request
-                        ),
-                    ));
-                }
-                self.last_request = settle.request_id;
+                self.rises("settle.request_id", settle.request_id)?;
                 if settle.items.is_empty() {
                     return Err(invalid("settle.items", "must hold at least one item"));
                 }
-                self.session
-                    .settle(settle.request_id, convert::settle_items(settle.items)?)
-                    .await;
+                let items = convert::settle_items(settle.items, self.has_dead_letters)?;
+                self.session.settle(settle.request_id, items).await;
             }
             Some(Message::Drain(_)) => {
                 self.session.drain().await;
@@ -249,8 +179,16 @@ impl Requests<'_> {
                     proto::Pong { id: ping.id },
                 ))));
             }
-            Some(Message::Extend(_)) => {
-                return Err(Failure::not_available("SubscribeRequest.extend"));
+            Some(Message::Extend(extend)) => {
+                self.rises("extend.request_id", extend.request_id)?;
+                if extend.tokens.is_empty() {
+                    return Err(invalid("extend.tokens", "must hold at least one token"));
+                }
+                let lease = convert::lease("extend.lease", extend.lease)?;
+                let tokens = extend.tokens.iter().map(|token| Token::decode(token));
+                self.session
+                    .extend(extend.request_id, tokens.collect(), lease)
+                    .await;
             }
             Some(Message::Init(_)) => {
                 return Err(invalid(
@@ -267,33 +205,35 @@ impl Requests<'_> {
 fn outgoing(message: Outgoing) -> proto::SubscribeResponse {
     use subscribe_response::Message;
     response(match message {
-        Outgoing::Deliveries(deliveries) => Message::Deliveries(proto::Deliveries {
-            deliveries: deliveries.into_iter().map(convert::delivery).collect(),
-            lease_expiry: None,
+        Outgoing::Deliveries { records, until } => Message::Deliveries(proto::Deliveries {
+            deliveries: records.into_iter().map(convert::delivery).collect(),
+            lease_expiry: Some(convert::moment(until)),
         }),
         Outgoing::Settled {
             request_id,
             refused,
         } => Message::Settled(proto::Settled {
             request_id,
-            outcomes: refused
-                .into_iter()
-                .map(|(index, refusal)| proto::ItemOutcome {
-                    index,
-                    outcome: convert::outcome(refusal).into(),
-                })
-                .collect(),
+            outcomes: convert::outcomes(refused),
+        }),
+        Outgoing::Extended {
+            request_id,
+            refused,
+        } => Message::Extended(proto::Extended {
+            request_id,
+            outcomes: convert::outcomes(refused),
         }),
         Outgoing::Partition {
             partition,
             change,
             by,
+            reason,
         } => Message::PartitionEvent(proto::PartitionEvent {
             topic: partition.topic,
             partition: partition.partition,
             kind: convert::partition_event_kind(change).into(),
             by: by.map(convert::moment),
-            reason: String::new(),
+            reason,
         }),
         Outgoing::Granted(window) => Message::Progress(proto::Progress {
             granted: Some(convert::window(window)),

@@ -30,7 +30,7 @@ use rdkafka::{
 pub use self::event::{Commit, CommitEnd, ConsumerEvent, Offsets, Position, Resolved, Start};
 use self::{
     callbacks::Context,
-    offsets::{list, positions},
+    offsets::{LookUp, list, positions},
 };
 use super::{Cluster, ffi, statistics::Statistics};
 use crate::record::{Consumed, TopicPartition};
@@ -170,15 +170,23 @@ impl Consumer {
         count
     }
 
-    /// Looks up, on another thread, where each partition begins: its committed offset, else by `start`.
-    pub fn resolve(&mut self, generation: u64, partitions: Vec<TopicPartition>, start: Start) {
+    /// Looks up, on another thread, where each partition begins: its committed offset, else by `start`. The topics in `needed` must exist.
+    pub fn resolve(
+        &mut self,
+        generation: u64,
+        partitions: Vec<TopicPartition>,
+        start: Start,
+        needed: Vec<String>,
+    ) {
         self.generation.store(generation, Ordering::Release);
         let client = Arc::clone(&self.client);
         let current = Arc::clone(&self.generation);
         let wake = self.wake.clone();
         let look_up = move || {
             while current.load(Ordering::Acquire) == generation {
-                match positions(&client, &partitions, start) {
+                let found = offsets::require(&client, &needed)
+                    .and_then(|()| Ok(positions(&client, &partitions, start)?));
+                match found {
                     Ok(resolved) => {
                         client
                             .context()
@@ -189,7 +197,12 @@ impl Consumer {
                             });
                         break;
                     }
-                    Err(error) => {
+                    Err(LookUp::Missing(failure)) => {
+                        let failed = ConsumerEvent::Failed(failure);
+                        client.context().events().push_back(failed);
+                        break;
+                    }
+                    Err(LookUp::Kafka(error)) => {
                         tracing::warn!(error = %error, "committed offsets could not be read yet");
                         let code = error.rdkafka_error_code();
                         if let Some(failure) = code.and_then(|code| refusal::serious(code, "")) {

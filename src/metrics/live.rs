@@ -40,6 +40,19 @@ const OLDEST: Metric = row(
     &["group"],
     "Age of the oldest delivery that is not settled, looked up once a second; 0 when there is none.",
 );
+const STUCK: Metric = row(
+    "outrigger_subscribe_stuck_records",
+    Kind::Gauge,
+    &["group", "state"],
+    "Records that were not done and are not delivered now: `parked` until another attempt, `moving` to the dead letters, `blocked` because their attempts \
+     ran out with nowhere to go.",
+);
+const HELD_UP: Metric = row(
+    "outrigger_subscribe_held_up_partitions",
+    Kind::Gauge,
+    &["group", "cause"],
+    "Partitions held here that are read no further although streams have room, by the setting that bounds them; looked up once a second.",
+);
 const ASSIGNED: Metric = row(
     "outrigger_subscribe_assigned_partitions",
     Kind::Gauge,
@@ -70,6 +83,8 @@ pub(super) const ROWS: &[Metric] = &[
     CREDIT_RECORDS,
     CREDIT_BYTES,
     OLDEST,
+    STUCK,
+    HELD_UP,
     ASSIGNED,
     LAG,
     ALIAS_LAG,
@@ -104,6 +119,9 @@ impl<T> Living<T> {
     }
 }
 
+/// Figures by name.
+pub(crate) type Counts = Vec<(&'static str, u64)>;
+
 /// A group that is subscribed here.
 #[derive(Debug)]
 pub struct Group {
@@ -111,6 +129,8 @@ pub struct Group {
     credit_records: AtomicU64,
     credit_bytes: AtomicU64,
     partitions: AtomicU64,
+    stuck: Mutex<Counts>,
+    held_up: Mutex<Counts>,
     oldest: Mutex<Option<Instant>>,
 }
 
@@ -122,6 +142,8 @@ impl Group {
             credit_records: AtomicU64::new(0),
             credit_bytes: AtomicU64::new(0),
             partitions: AtomicU64::new(0),
+            stuck: Mutex::default(),
+            held_up: Mutex::default(),
             oldest: Mutex::new(None),
         })
     }
@@ -131,6 +153,12 @@ impl Group {
         self.credit_records.store(credit.records, Ordering::Relaxed);
         self.credit_bytes.store(credit.bytes, Ordering::Relaxed);
         self.partitions.store(partitions as u64, Ordering::Relaxed);
+    }
+
+    /// How many records wait elsewhere than in the order of deliveries, and how many partitions are read no further, each by name.
+    pub(crate) fn stuck(&self, records: Counts, held_up: Counts) {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = records;
+        *self.held_up.lock().unwrap_or_else(PoisonError::into_inner) = held_up;
     }
 
     /// Since when its oldest unsettled delivery is out.
@@ -264,6 +292,8 @@ pub(super) fn draw(text: &mut Text) {
             family.sample(&[("group", group)], age);
         }
     });
+    draw_counts(text, &STUCK, "state", |group| &group.stuck);
+    draw_counts(text, &HELD_UP, "cause", |group| &group.held_up);
     text.family(&ASSIGNED, |family| {
         for (group, (.., partitions)) in &groups {
             family.sample(&[("group", group)], partitions);
@@ -278,6 +308,26 @@ pub(super) fn draw(text: &mut Text) {
             lag.committed
         });
     }
+}
+
+fn draw_counts(
+    text: &mut Text,
+    metric: &Metric,
+    name: &str,
+    of: impl Fn(&Group) -> &Mutex<Counts>,
+) {
+    let mut sums = BTreeMap::<(Arc<str>, &str), u64>::new();
+    for group in GROUPS.all() {
+        let counts = of(&group).lock().unwrap_or_else(PoisonError::into_inner);
+        for (what, count) in counts.iter() {
+            *sums.entry((Arc::clone(&group.label), what)).or_default() += count;
+        }
+    }
+    text.family(metric, |family| {
+        for ((group, what), count) in &sums {
+            family.sample(&[("group", group), (name, what)], count);
+        }
+    });
 }
 
 fn draw_lags(

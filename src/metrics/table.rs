@@ -56,6 +56,9 @@ pub(super) const MAPS_IGNORED: &str = "outrigger_subscribe_maps_ignored_total";
 pub(super) const RANGES_DROPPED: &str = "outrigger_subscribe_map_ranges_dropped_total";
 pub(super) const REDELIVERED: &str = "outrigger_subscribe_redelivered_records_total";
 pub(super) const SETTLED: &str = "outrigger_subscribe_settled_records_total";
+pub(super) const EXPIRED: &str = "outrigger_subscribe_expired_leases_total";
+pub(super) const DEAD_LETTERS: &str = "outrigger_subscribe_dead_letters_total";
+pub(super) const DEAD_LETTERS_FAILED: &str = "outrigger_subscribe_dead_letters_failed_total";
 pub(super) const STALE: &str = "outrigger_subscribe_stale_settles_total";
 pub(super) const UNSETTLED: &str = "outrigger_subscribe_unsettled_records";
 pub(super) const COMMITS: &str = "outrigger_subscribe_commits_total";
@@ -245,6 +248,24 @@ pub(super) const TABLE: &[Metric] = &[
         Kind::Counter,
         &["action"],
         "Records settled or given back by subscribers: ack, nack or release.",
+    ),
+    row(
+        EXPIRED,
+        Kind::Counter,
+        &[],
+        "Leases that ended before their records were settled.",
+    ),
+    row(
+        DEAD_LETTERS,
+        Kind::Counter,
+        &["cause"],
+        "Records copied to the dead letters, by what the copy's `__dlq.errors.cause` says.",
+    ),
+    row(
+        DEAD_LETTERS_FAILED,
+        Kind::Counter,
+        &[],
+        "Copies that could not be written; each is tried again.",
     ),
     row(
         STALE,

@@ -182,11 +182,6 @@ async fn what_a_subscription_asks_for_wrongly_or_too_early_is_refused_by_name() 
     };
     for (first, expected, word) in [
         (
-            change(&|init| init.ordering = 0),
-            "FEATURE_NOT_AVAILABLE",
-            "ORDERING_KEY",
-        ),
-        (
             change(&|init| init.ordering = 99),
             "FEATURE_NOT_AVAILABLE",
             "99",
@@ -221,8 +216,16 @@ async fn what_a_subscription_asks_for_wrongly_or_too_early_is_refused_by_name() 
         (Subscribe::Init(good.clone()), "INVALID_REQUEST", "init"),
         (
             Subscribe::Extend(proto::Extend::default()),
-            "FEATURE_NOT_AVAILABLE",
-            "extend",
+            "INVALID_REQUEST",
+            "extend.request_id",
+        ),
+        (
+            Subscribe::Extend(proto::Extend {
+                request_id: 1,
+                ..Default::default()
+            }),
+            "INVALID_REQUEST",
+            "extend.tokens",
         ),
         (
             Subscribe::Settle(proto::Settle {

@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use outrigger::grpc::proto::{
     self, PublishBatch, PublishOpen, PublishStreamRequest, PublishStreamResponse, SubscribeRequest,
     SubscribeResponse, publish_stream_request, publish_stream_response, settle_item,
-    subscribe_request, subscribe_response,
+    subscribe_request, subscribe_response, subscriber_service_client::SubscriberServiceClient,
 };
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -17,9 +18,12 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use tokio::sync::mpsc;
+use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 use tonic_types::StatusExt;
 
 use crate::sidecar::{PATIENCE, Sidecar};
@@ -139,9 +143,29 @@ impl PublishStream {
 
 /// An open subscription.
 pub struct Subscription {
+    /// Its own connection, to break.
+    socket: std::net::TcpStream,
     pub requests: Option<mpsc::Sender<SubscribeRequest>>,
     pub responses: Streaming<SubscribeResponse>,
     request_id: u64,
+    /// The last settle that an answer has come to.
+    pub answered: u64,
+}
+
+/// A channel over a connection that is made already.
+async fn channel_over(socket: &std::net::TcpStream) -> Channel {
+    let socket = socket.try_clone().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let mut once = Some(TokioIo::new(TcpStream::from_std(socket).unwrap()));
+    let connector = tower::service_fn(move |_| {
+        let taken = once
+            .take()
+            .ok_or_else(|| std::io::Error::other("the connection is broken"));
+        async { taken }
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector(connector).await.unwrap()
 }
 
 pub fn init(group: &str, topics: &[&str], ordering: proto::Ordering) -> proto::Init {
@@ -171,15 +195,18 @@ impl Subscription {
 
     pub async fn raw(sidecar: &Sidecar) -> Self {
         let (requests, receiver) = mpsc::channel(64);
-        let mut client = sidecar.subscriber().await;
+        let socket = std::net::TcpStream::connect(sidecar.grpc).unwrap();
+        let mut client = SubscriberServiceClient::new(channel_over(&socket).await);
         let responses = client
             .subscribe(ReceiverStream::new(receiver))
             .await
             .unwrap();
         Self {
+            socket,
             requests: Some(requests),
             responses: responses.into_inner(),
             request_id: 0,
+            answered: 0,
         }
     }
 
@@ -199,9 +226,12 @@ impl Subscription {
         let message = tokio::time::timeout(within, self.responses.message())
             .await
             .ok()?;
-        message
-            .transpose()
-            .map(|message| message.map(|message| message.message.expect("a message")))
+        let message = message.transpose()?;
+        let message = message.map(|message| message.message.expect("a message"));
+        if let Ok(subscribe_response::Message::Settled(settled)) = &message {
+            self.answered = settled.request_id;
+        }
+        Some(message)
     }
 
     pub async fn next(&mut self) -> Result<subscribe_response::Message, Status> {
@@ -267,6 +297,43 @@ impl Subscription {
     pub async fn ack(&mut self, deliveries: &[proto::Delivery]) -> u64 {
         self.settle(deliveries, settle_item::Action::Ack(proto::Ack {}))
             .await
+    }
+
+    /// Ends the stream in order; what it holds was not tried.
+    pub async fn leave(mut self) {
+        self.requests = None;
+        while let Ok(Some(_)) = self.responses.message().await {}
+    }
+
+    /// Ends the stream as a client does that dies: without a word.
+    pub fn die(self) {
+        self.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
+    pub async fn extend(&mut self, deliveries: &[proto::Delivery], seconds: i64) -> u64 {
+        self.request_id += 1;
+        let extend = proto::Extend {
+            request_id: self.request_id,
+            tokens: deliveries
+                .iter()
+                .map(|delivery| delivery.token.clone())
+                .collect(),
+            lease: Some(prost_types::Duration { seconds, nanos: 0 }),
+        };
+        self.send(subscribe_request::Message::Extend(extend)).await;
+        self.request_id
+    }
+
+    /// The next message that `wanted` takes; others are passed over.
+    pub async fn find<T>(
+        &mut self,
+        wanted: impl Fn(subscribe_response::Message) -> Option<T>,
+    ) -> T {
+        loop {
+            if let Some(found) = wanted(self.next().await.expect("a message")) {
+                return found;
+            }
+        }
     }
 
     /// The answer to a settle; deliveries on the way are passed over.

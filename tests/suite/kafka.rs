@@ -117,18 +117,23 @@ impl Kafka {
         settings: &[(&str, &str)],
     ) -> String {
         let topic = fresh(name);
+        self.create(&topic, partitions, settings).await;
+        topic
+    }
+
+    /// Creates a topic under exactly this name.
+    pub async fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             .create()
             .unwrap();
-        let mut new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(self.brokers));
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(self.brokers));
         for (key, value) in settings {
             new = new.set(key, value);
         }
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
         let results = admin.create_topics([&new], &options).await.unwrap();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
-        topic
     }
 }
 

@@ -164,6 +164,15 @@ impl Sidecar {
             .unwrap_or(0.0)
     }
 
+    /// Waits until something is so.
+    pub async fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until a series has this value.
     pub async fn wait_for_metric(&self, series: &str, expected: f64) {
         let begun = Instant::now();

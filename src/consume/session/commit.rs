@@ -57,6 +57,7 @@ impl Session {
             let map = place
                 .map(|place| map::encode(place, &slot.ledger.settled_above(), self.map_budget))
                 .unwrap_or_default();
+            slot.map_is_full = map.dropped > 0 || map.text.len() * 4 > self.map_budget * 3;
             metrics::subscribe()
                 .ranges_dropped
                 .increment(map.dropped as u64);
@@ -89,7 +90,8 @@ impl Session {
     /// Whether a commit is to be sent without waiting for the interval. Not one that has just failed: it would fail again at once.
     pub(super) fn is_hurried(&self) -> bool {
         let has_failed = |slot: &Slot| slot.committing.1 == NOTHING_SENT;
-        self.commits_sent.is_empty() && self.is_awaited() && !self.slots.values().any(has_failed)
+        let is_wanted = self.is_awaited() || self.is_held_up();
+        is_wanted && self.commits_sent.is_empty() && !self.slots.values().any(has_failed)
     }
 
     /// Whether a stream waits for a commit.

@@ -4,11 +4,18 @@
 //! A partition is asked for more only when nothing of it waits, and for about what fits: what a stream has no room for stays in
 //! librdkafka's queue, where the prefetch limit bounds it.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use super::{Session, Slot, UNREAD, stream::Stream};
+use super::{
+    Session, Slot, UNREAD,
+    stream::Stream,
+    times::{Clock, millis},
+};
 use crate::{
-    consume::{Delivered, Outgoing, StreamId, Token, ledger::Admitted},
+    consume::{
+        Delivered, Limits, Outgoing, StreamId, Token,
+        ledger::{Admitted, Moment},
+    },
     failure::{Failure, Reason},
     kafka::Consumer,
     metrics,
@@ -56,7 +63,13 @@ impl Session {
             return false;
         };
         let is_behind = !stream.unread.is_empty() || stream.unconfirmed.awaited() > UNREAD;
-        if stream.draining || is_behind || !stream.has_room(0) {
+        if stream.draining || is_behind || stream.has_suspect || !stream.has_room() {
+            return false;
+        }
+        // A suspect goes out alone: the stream first settles what it holds.
+        let mut slots = self.slots.values().filter(|slot| !slot.revoking);
+        let suspects_only = slots.any(|slot| slot.ledger.has_suspect(id));
+        if suspects_only && stream.held.records > 0 {
             return false;
         }
         // An owned permit, so that the stream's other fields stay within reach.
@@ -67,11 +80,19 @@ impl Session {
         else {
             return false;
         };
-        let mut message = Message::new(stream.max_message_bytes);
+        let now = Instant::now();
+        let mut message = Message {
+            suspects_only,
+            ..Message::new(stream.max_message_bytes, now, stream.lease, &self.clock)
+        };
         let from = stream.next;
         let order = self.slots.range(from..).chain(self.slots.range(..from));
         let indexes: Vec<u32> = order.map(|(&index, _)| index).collect();
-        let (window, held) = (stream.window, &mut stream.held);
+        let mut room = Room {
+            window: stream.window,
+            held: &mut stream.held,
+        };
+        let limits = &self.limits;
         let mut too_large = None;
         for index in indexes {
             let slot = self.slots.get_mut(&index).expect("listed just now");
@@ -82,11 +103,11 @@ impl Session {
             match fill(
                 &mut message,
                 &mut self.consumer,
+                limits,
                 index,
                 slot,
                 id,
-                window,
-                held,
+                &mut room,
             ) {
                 Fill::More => {}
                 Fill::Full => break,
@@ -106,25 +127,43 @@ impl Session {
         recorder.delivered.increment(message.records.len() as u64);
         recorder.delivered_bytes.increment(message.bytes);
         recorder.redelivered.increment(message.again);
+        stream.has_suspect = message.records.iter().any(|record| record.is_suspect);
+        let until = now + stream.lease;
         self.show_held(self.held());
-        permit.send(Outgoing::Deliveries(message.records));
+        permit.send(Outgoing::Deliveries {
+            records: message.records,
+            until,
+        });
         true
     }
 }
 
 impl Stream {
-    fn has_room(&self, weight: u64) -> bool {
-        room(self.window, self.held, weight)
+    fn has_room(&mut self) -> bool {
+        Room {
+            window: self.window,
+            held: &mut self.held,
+        }
+        .fits(0)
     }
 }
 
-/// Whether one more record fits. A record larger than the whole window is delivered alone, or it never would be.
-fn room(window: Usage, held: Usage, weight: u64) -> bool {
-    let one = Usage {
-        records: 1,
-        bytes: weight,
-    };
-    window.records > 0 && window.bytes > 0 && (held.fits(one, window) || held.records == 0)
+/// What a stream may hold, and does.
+struct Room<'a> {
+    window: Usage,
+    held: &'a mut Usage,
+}
+
+impl Room<'_> {
+    /// Whether one more record fits. A record larger than the whole window is delivered alone, or it never would be.
+    fn fits(&self, weight: u64) -> bool {
+        let one = Usage {
+            records: 1,
+            bytes: weight,
+        };
+        let Self { window, held } = self;
+        window.records > 0 && window.bytes > 0 && (held.fits(one, *window) || held.records == 0)
+    }
 }
 
 struct Message {
@@ -135,31 +174,30 @@ struct Message {
     full: u64,
     /// What its caller takes at most.
     most: u64,
-    /// When its first record was put in, by both clocks, in milliseconds since the epoch by the second.
-    at: Option<(Instant, i64)>,
+    /// Only records that may have killed a client, and of them one.
+    suspects_only: bool,
+    /// When it is made, by both clocks.
+    at: (Instant, Moment),
+    /// When the leases of its records end.
+    until: Moment,
     /// No record of the partition at hand is in it.
     new_in_slot: bool,
 }
 
 impl Message {
-    fn new(most: u64) -> Self {
+    fn new(most: u64, now: Instant, lease: Duration, clock: &Clock) -> Self {
+        let moment = clock.moment(now);
         Self {
             records: Vec::new(),
             bytes: 0,
             again: 0,
             full: MESSAGE_BYTES.min(most / 2).max(1),
             most,
-            at: None,
+            suspects_only: false,
+            at: (now, moment),
+            until: moment.saturating_add(millis(lease)),
             new_in_slot: true,
         }
-    }
-
-    fn time(&mut self) -> (Instant, i64) {
-        *self.at.get_or_insert_with(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH);
-            let millis = since.map_or(0, |since| since.as_millis() as i64);
-            (Instant::now(), millis)
-        })
     }
 }
 
@@ -175,54 +213,55 @@ enum Fill {
 fn fill(
     message: &mut Message,
     consumer: &mut Consumer,
+    limits: &Limits,
     index: u32,
     slot: &mut Slot,
     id: StreamId,
-    window: Usage,
-    held: &mut Usage,
+    room: &mut Room<'_>,
 ) -> Fill {
-    if !slot.ledger.open_to(id) {
-        return Fill::More;
-    }
     message.new_in_slot = true;
     loop {
         if message.records.len() >= MESSAGE_RECORDS || message.bytes >= message.full {
             return Fill::Full;
         }
-        let Some(weight) = slot.ledger.next_weight() else {
-            if !room(window, *held, 0) {
+        let Some(next) = slot.ledger.next(id) else {
+            if !room.fits(0) {
                 return Fill::Full;
             }
-            if fetch(consumer, slot, window, *held, message) == 0 {
+            let may_read =
+                !message.suspects_only && slot.ledger.open_to(id) && slot.held_up(limits).is_none();
+            if !may_read || fetch(consumer, slot, room, message) == 0 {
                 return Fill::More;
             }
             continue;
         };
-        if weight + ENVELOPE > message.most {
-            return Fill::TooLarge(too_large(slot, weight, message.most));
+        if message.suspects_only && !next.is_suspect {
+            return Fill::More;
         }
-        if !room(window, *held, weight)
-            || (message.bytes > 0 && message.bytes + weight > message.full)
-        {
+        let weight = next.weight;
+        if weight + ENVELOPE > message.most {
+            return Fill::TooLarge(too_large(slot, next.offset, weight, message.most));
+        }
+        if !room.fits(weight) || (message.bytes > 0 && message.bytes + weight > message.full) {
             return Fill::Full;
         }
+        let (now, moment) = message.at;
         let handed = slot
             .ledger
-            .hand(id)
-            .expect("one waits, and the partition is open to the stream");
-        let (now, millis) = message.time();
+            .hand(id, moment, message.until)
+            .expect("it was just there");
         if message.new_in_slot {
             slot.times.stamp(handed.serial, now);
             message.new_in_slot = false;
         }
         let delay = match handed.payload.timestamp {
-            Some((created, _)) if !handed.again => Some(millis - created),
+            Some((created, _)) if !handed.again => Some(moment as i64 - created),
             _ => None,
         };
         slot.reading.delivered(delay);
         message.again += u64::from(handed.again);
         message.bytes += weight;
-        held.add(Usage {
+        room.held.add(Usage {
             records: 1,
             bytes: weight,
         });
@@ -236,19 +275,18 @@ fn fill(
             topic: slot.topic.clone(),
             partition: slot.partition.partition,
             attempt: handed.attempt,
+            is_suspect: handed.is_suspect,
             record: handed.payload.clone(),
         });
+        if message.suspects_only {
+            return Fill::Full;
+        }
     }
 }
 
 /// Takes about as many records out of the partition's queue as fit the message and the window.
-fn fetch(
-    consumer: &mut Consumer,
-    slot: &mut Slot,
-    window: Usage,
-    held: Usage,
-    message: &Message,
-) -> usize {
+fn fetch(consumer: &mut Consumer, slot: &mut Slot, room: &Room<'_>, message: &Message) -> usize {
+    let Room { window, held } = room;
     let records = window
         .records
         .saturating_sub(held.records)
@@ -284,14 +322,13 @@ fn fetch(
     fetched
 }
 
-fn too_large(slot: &Slot, weight: u64, most: u64) -> Failure {
+fn too_large(slot: &Slot, offset: i64, weight: u64, most: u64) -> Failure {
     Failure::new(
         Reason::RecordTooLarge,
         format!(
             "the record at {} offset {} has {weight} bytes, but this client takes messages of {most} at most; raise its receive limit and \
              Init.max_message_bytes",
-            slot.partition,
-            slot.ledger.next_offset().unwrap_or_default(),
+            slot.partition, offset,
         ),
     )
 }

@@ -30,6 +30,16 @@ pub(super) struct Part {
     pub(super) items: Vec<u32>,
 }
 
+/// The settlements of a part that is not settled yet: a record on its way to the dead letters.
+pub(super) const PENDING: u64 = u64::MAX;
+
+impl Part {
+    /// Whether the same commits cover both.
+    pub(super) fn joins(&self, other: &Self) -> bool {
+        self.slot == other.slot && self.settlements != PENDING && other.settlements != PENDING
+    }
+}
+
 #[derive(Debug)]
 struct Request {
     id: u64,
@@ -79,7 +89,7 @@ impl Unconfirmed {
         {
             last.id = id;
             for part in parts {
-                match last.open.iter_mut().find(|open| open.slot == part.slot) {
+                match last.open.iter_mut().find(|open| open.joins(&part)) {
                     Some(open) => {
                         open.settlements = open.settlements.max(part.settlements);
                         open.highest = open.highest.max(part.highest);
@@ -106,6 +116,19 @@ impl Unconfirmed {
             request.open.retain(|part| {
                 part.slot != slot || part.settlements > by.settlements || part.highest >= by.below
             });
+        }
+    }
+
+    /// The copy of a dead letter is written, and its record is settled.
+    pub(super) fn moved(&mut self, slot: u32, offset: i64, settlements: u64) {
+        let parts = self
+            .requests
+            .iter_mut()
+            .flat_map(|request| &mut request.open);
+        for part in parts {
+            if part.slot == slot && part.highest == offset && part.settlements == PENDING {
+                part.settlements = settlements;
+            }
         }
     }
 
@@ -215,6 +238,30 @@ mod tests {
         unconfirmed.covered(0, by(1, 1));
         assert_eq!(unconfirmed.answers(), [(1, vec![])]);
         assert_eq!(unconfirmed.through(), 3);
+    }
+
+    #[test]
+    fn a_dead_letter_is_covered_after_its_copy_is_written_and_not_before() {
+        for confirm in [Confirm::Durable, Confirm::Recorded] {
+            let mut unconfirmed = Unconfirmed::new(confirm);
+            unconfirmed.add(1, vec![part(0, PENDING, 5, &[0])], Vec::new(), 0);
+            unconfirmed.add(2, vec![part(0, 9, 7, &[0])], Vec::new(), 0);
+            unconfirmed.covered(0, by(1000, 100));
+            unconfirmed.answers();
+            assert_eq!(unconfirmed.through(), 0);
+            unconfirmed.moved(0, 4, 1001);
+            unconfirmed.moved(1, 5, 1001);
+            unconfirmed.covered(0, by(1001, 100));
+            unconfirmed.answers();
+            assert_eq!(unconfirmed.through(), 0, "another record's copy");
+            unconfirmed.moved(0, 5, 1002);
+            unconfirmed.covered(0, by(1001, 100));
+            unconfirmed.answers();
+            assert_eq!(unconfirmed.through(), 0, "the commit did not know of it");
+            unconfirmed.covered(0, by(1002, 100));
+            unconfirmed.answers();
+            assert_eq!((unconfirmed.through(), unconfirmed.awaited()), (2, 0));
+        }
     }
 
     #[test]

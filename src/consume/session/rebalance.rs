@@ -63,7 +63,9 @@ impl Session {
             };
             return self.resolved(self.generation, nothing);
         }
-        self.consumer.resolve(self.generation, partitions, start);
+        let dead_letters = self.subscription.dead_letter_topics();
+        self.consumer
+            .resolve(self.generation, partitions, start, dead_letters);
     }
 
     pub(super) fn resolved(&mut self, generation: u64, resolved: Resolved) {
@@ -95,11 +97,11 @@ impl Session {
         for at in positions {
             let restored = self.restored(&at);
             let (partition, position) = (&at.partition, at.offset);
-            let slot = Slot {
+            let mut slot = Slot {
                 topic: Arc::from(partition.topic.as_str()),
                 partition: partition.clone(),
                 epoch: self.epochs.next(),
-                ledger: Ledger::new(self.subscription.ordering, position, restored),
+                ledger: Ledger::new(self.subscription.terms(), position, restored),
                 reading: metrics::Reading::new(&self.subscription.group, &partition.topic),
                 shown: metrics::Partition::new(
                     &self.subscription.group,
@@ -111,6 +113,9 @@ impl Session {
                 committed: position,
                 // A position that was chosen, not found, is committed at once: a restart must not choose again.
                 committing: (position, if at.is_fresh { NOTHING_SENT } else { 0 }),
+                map_is_full: false,
+                told: (0, None),
+                dead_trouble: None,
                 typical: TYPICAL,
                 revoking: false,
                 dry: true,
@@ -119,6 +124,7 @@ impl Session {
                 self.commit_at = Instant::now();
                 tracing::debug!(group = self.subscription.group, %partition, position, "no committed offset: begins here");
             }
+            slot.ledger.spread(&self.members);
             self.slots.insert(self.next_slot, slot);
             self.next_slot = self.next_slot.wrapping_add(1);
             self.tell_partition(partition, PartitionChange::Assigned, None);
@@ -202,7 +208,8 @@ impl Session {
             .slots
             .values()
             .filter(|slot| slot.revoking)
-            .all(|slot| slot.ledger.delivered() == 0);
+            .all(|slot| slot.ledger.delivered() == 0)
+            && self.copying() == 0;
         let Some(Revoking {
             partitions,
             successor,
@@ -266,6 +273,7 @@ impl Session {
             partition: partition.clone(),
             change,
             by,
+            reason: String::new(),
         });
     }
 }

@@ -1,12 +1,20 @@
 //! Settles: from tokens to the ledger, and the windows' refunds.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
-use super::{Session, durable::Part, stream::refund, times::Times};
+use super::{
+    Session, Slot,
+    durable::{PENDING, Part},
+    stream::refund,
+    times::{Clock, Times, millis},
+};
 use crate::{
     consume::{
         Action, Confirm, Outgoing, Refusal, SettleItem, StreamId,
-        ledger::{Attempt, Stale},
+        ledger::{Moment, Stale},
         token::Token,
     },
     metrics,
@@ -15,7 +23,7 @@ use crate::{
 impl Session {
     pub(super) fn settle(&mut self, id: StreamId, request_id: u64, items: &[SettleItem]) {
         let mut refused = Vec::new();
-        let mut ages = Ages::new();
+        let mut ages = Ages::new(&self.clock);
         let mut parts: Vec<Part> = Vec::new();
         let is_durable = self
             .streams
@@ -59,39 +67,85 @@ impl Session {
         }
     }
 
+    pub(super) fn extend(
+        &mut self,
+        id: StreamId,
+        request_id: u64,
+        tokens: &[Option<Token>],
+        lease: Option<Duration>,
+    ) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let until = self
+            .clock
+            .moment(Instant::now() + lease.unwrap_or(stream.lease));
+        let longest = millis(self.limits.max_lease);
+        let mut refused = Vec::new();
+        for (index, token) in tokens.iter().enumerate() {
+            let extended = self.slot_of(*token).and_then(|(slot, token)| {
+                slot.ledger
+                    .extend(token.offset, token.serial, until, longest)
+                    .map_err(refusal)
+            });
+            if let Err(refusal) = extended {
+                refused.push((index as u32, refusal));
+            }
+        }
+        metrics::subscribe().stale.increment(refused.len() as u64);
+        if let Some(stream) = self.streams.get_mut(&id)
+            && (stream.confirm != Confirm::None || !refused.is_empty())
+        {
+            stream.tell(Outgoing::Extended {
+                request_id,
+                refused,
+            });
+        }
+    }
+
+    /// The partition that a token speaks of, if it is still held under that assignment.
+    fn slot_of(&mut self, token: Option<Token>) -> Result<(&mut Slot, Token), Refusal> {
+        let token = token.ok_or(Refusal::BadToken)?;
+        let slot = self.slots.get_mut(&token.index);
+        let slot = slot.filter(|slot| slot.epoch == token.epoch);
+        Ok((slot.ok_or(Refusal::PartitionMoved)?, token))
+    }
+
     /// Gives what a commit has to cover, for an ack.
     fn settle_one(&mut self, item: &SettleItem, ages: &mut Ages) -> Result<Option<Part>, Refusal> {
+        let (slot, token) = self.slot_of(item.token)?;
         let Token {
             index,
             offset,
-            epoch,
             serial,
-        } = item.token.ok_or(Refusal::BadToken)?;
-        let slot = self
-            .slots
-            .get_mut(&index)
-            .filter(|slot| slot.epoch == epoch)
-            .ok_or(Refusal::PartitionMoved)?;
+            ..
+        } = token;
         let recorder = metrics::subscribe();
-        let refunds = match item.action {
+        let refunds = match &item.action {
             Action::Ack => {
                 let refund = slot.ledger.settle(offset, serial).map_err(refusal)?;
                 recorder.acked.increment(1);
-                vec![refund]
+                Vec::from_iter(refund)
             }
-            Action::Nack => {
+            Action::Nack { delay, reason } => {
+                let delay = delay.map(millis);
                 let refunds = slot
                     .ledger
-                    .give_back(offset, serial, Attempt::Counted)
+                    .nack(offset, serial, delay, reason, ages.moment)
                     .map_err(refusal)?;
                 recorder.nacked.increment(1);
                 refunds
             }
-            Action::Release => {
+            Action::DeadLetter { reason } => {
                 let refunds = slot
                     .ledger
-                    .give_back(offset, serial, Attempt::NotCounted)
+                    .reject(offset, serial, reason, ages.moment)
                     .map_err(refusal)?;
+                recorder.rejected.increment(1);
+                refunds
+            }
+            Action::Release => {
+                let refunds = slot.ledger.release(offset, serial).map_err(refusal)?;
                 recorder.released.increment(1);
                 refunds
             }
@@ -102,9 +156,15 @@ impl Session {
         {
             slot.reading.settled(item.action == Action::Ack, seconds);
         }
-        let acked = (item.action == Action::Ack).then(|| Part {
+        let settlements = match item.action {
+            Action::Ack => Some(slot.ledger.settlements()),
+            // Not before its copy is written.
+            Action::DeadLetter { .. } => Some(PENDING),
+            Action::Nack { .. } | Action::Release => None,
+        };
+        let acked = settlements.map(|settlements| Part {
             slot: index,
-            settlements: slot.ledger.settlements(),
+            settlements,
             highest: offset,
             items: Vec::new(),
         });
@@ -116,7 +176,7 @@ impl Session {
 /// Adds an ack to those of its partition.
 fn add(parts: &mut Vec<Part>, acked: Part) {
     // Mostly the last one.
-    match parts.iter_mut().rfind(|part| part.slot == acked.slot) {
+    match parts.iter_mut().rfind(|part| part.joins(&acked)) {
         Some(part) => {
             part.settlements = part.settlements.max(acked.settlements);
             part.highest = part.highest.max(acked.highest);
@@ -129,14 +189,17 @@ fn add(parts: &mut Vec<Part>, acked: Part) {
 /// How old deliveries are at a settle. Those of one message are of one age, which is then looked up once.
 struct Ages {
     now: Instant,
+    moment: Moment,
     /// Of which partition, which serials, and how old, in seconds.
     known: Option<(u32, Range<u32>, f64)>,
 }
 
 impl Ages {
-    fn new() -> Self {
+    fn new(clock: &Clock) -> Self {
+        let now = Instant::now();
         Self {
-            now: Instant::now(),
+            now,
+            moment: clock.moment(now),
             known: None,
         }
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Phase, Session};
+use super::{Phase, Session, Slot, pressure::HeldUp};
 use crate::{metrics, record::Usage};
 
 /// How often ages are looked up.
@@ -57,6 +57,7 @@ impl Session {
         if now >= self.look_at {
             self.look_at = now + LOOK;
             self.look_up_oldest();
+            self.look_up_stuck();
         }
     }
 
@@ -67,6 +68,18 @@ impl Session {
             .values_mut()
             .filter_map(|slot| (!std::mem::take(&mut slot.dry)).then(|| Arc::clone(&slot.shown)));
         self.consumer.look_up_ends(full.collect());
+    }
+
+    fn look_up_stuck(&self) {
+        let sum = |of: fn(&Slot) -> usize| self.slots.values().map(|slot| of(slot) as u64).sum();
+        let stuck = vec![
+            ("parked", sum(|slot| slot.ledger.parked())),
+            ("moving", sum(|slot| slot.ledger.moving())),
+            ("blocked", sum(|slot| slot.ledger.blocked())),
+        ];
+        let causes = HeldUp::ALL.iter().map(|cause| cause.as_str());
+        self.shown
+            .stuck(stuck, causes.zip(self.held_up_partitions()).collect());
     }
 
     fn look_up_oldest(&mut self) {

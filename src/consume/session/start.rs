@@ -8,17 +8,18 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Phase, Session};
+use super::{Phase, Session, dead::Copies, times::Clock};
 use crate::{
     consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
     failure::{Failure, Reason},
-    kafka::{Cluster, Consumer},
+    kafka::{Cluster, Consumer, Producer},
     metrics,
 };
 
 /// What a session begins with; `run` is its thread.
 pub(in crate::consume) struct Start {
     pub(in crate::consume) cluster: Cluster,
+    pub(in crate::consume) producer: Arc<Producer>,
     pub(in crate::consume) subscription: Subscription,
     pub(in crate::consume) limits: Limits,
     pub(in crate::consume) commands: mpsc::Receiver<Command>,
@@ -51,6 +52,8 @@ impl Start {
             pool: self.pool,
             slots: BTreeMap::new(),
             streams: BTreeMap::new(),
+            members: Vec::new(),
+            clock: Clock::new(),
             phase: Phase::Delivering,
             epochs: Epochs::new(),
             next_slot: 0,
@@ -73,6 +76,8 @@ impl Start {
             certificates: self.cluster.certificates(),
             renew_at: now,
             cluster: self.cluster,
+            producer: self.producer,
+            copies: Copies::default(),
             _open: metrics::subscribe().subscription(),
         };
         session.run();

@@ -1,6 +1,9 @@
 //! A stream's place in its session: its window, and what it has yet to be told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,6 +27,13 @@ pub(super) struct Stream {
     pub(super) unconfirmed: Unconfirmed,
     pub(super) window: Usage,
     pub(super) held: Usage,
+    pub(super) lease: Duration,
+    /// What it holds may be what kills its client, so it gets nothing beside it.
+    pub(super) has_suspect: bool,
+    /// When it last read or said something, as far as there was anything to read.
+    pub(super) alive_at: Instant,
+    /// How much room its channel had when last looked.
+    capacity: usize,
     pub(super) max_message_bytes: u64,
     /// It gets no deliveries and ends when it holds nothing.
     pub(super) draining: bool,
@@ -39,6 +49,7 @@ impl Stream {
         end: oneshot::Sender<Option<Failure>>,
     ) -> Self {
         Self {
+            capacity: outgoing.capacity(),
             outgoing: Some(outgoing),
             end: Some(end),
             unread: VecDeque::new(),
@@ -46,11 +57,39 @@ impl Stream {
             unconfirmed: Unconfirmed::new(options.confirm),
             window: options.window,
             held: Usage::default(),
+            lease: options.lease,
+            has_suspect: false,
+            alive_at: Instant::now(),
             max_message_bytes: options.max_message_bytes,
             draining: false,
             next: 0,
             _open: metrics::subscribe().stream(),
         }
+    }
+
+    /// Whether it takes part: keys are spread over such streams.
+    pub(super) fn is_member(&self) -> bool {
+        !self.draining
+            && self.outgoing.is_some()
+            && self.window.records > 0
+            && self.window.bytes > 0
+    }
+
+    /// Whether its caller has neither read nor said anything for so long, although there was something to read.
+    pub(super) fn is_silent(&mut self, now: Instant, grace: Duration) -> bool {
+        let capacity = self.outgoing.as_ref().map_or(0, mpsc::Sender::capacity);
+        let has_moved = std::mem::replace(&mut self.capacity, capacity) != capacity;
+        if has_moved || !self.has_unread() {
+            self.alive_at = now;
+        }
+        now.saturating_duration_since(self.alive_at) >= grace
+    }
+
+    /// Deliveries and answers that the caller has not taken yet.
+    pub(super) fn has_unread(&self) -> bool {
+        let is_waiting =
+            |outgoing: &mpsc::Sender<Outgoing>| outgoing.capacity() < outgoing.max_capacity();
+        !self.unread.is_empty() || self.outgoing.as_ref().is_some_and(is_waiting)
     }
 
     pub(super) fn tell(&mut self, message: Outgoing) {
@@ -104,6 +143,7 @@ pub(super) fn refund(streams: &mut BTreeMap<StreamId, Stream>, refunds: &[Refund
                 records: 1,
                 bytes: refund.bytes,
             });
+            stream.has_suspect &= stream.held.records > 0;
         }
     }
 }

@@ -1,12 +1,43 @@
-//! When the deliveries of a partition were made.
+//! What time it is for a ledger, and when the deliveries of a partition were made.
 //!
 //! The ledger knows no clock. Serials rise with time, so one stamp for each message to a stream is enough to tell the age of any delivery.
 
 use std::{
     collections::VecDeque,
     ops::Range,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use crate::consume::ledger::Moment;
+
+/// The ledgers' clock: the time of day when the session began, and from then on never back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    begun: Instant,
+    epoch: Moment,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            begun: Instant::now(),
+            epoch: since.map_or(0, millis),
+        }
+    }
+
+    pub(super) fn moment(&self, at: Instant) -> Moment {
+        self.epoch + millis(at.saturating_duration_since(self.begun))
+    }
+
+    pub(super) fn instant(&self, moment: Moment) -> Instant {
+        self.begun + Duration::from_millis(moment.saturating_sub(self.epoch))
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Messages that follow each other faster share a stamp: that bounds how many there are.
 const SAME: Duration = Duration::from_micros(100);

@@ -1,6 +1,10 @@
 //! The refusals of what this build does not do, and the journey of a record.
 
 use super::*;
+use crate::{
+    consume::{Action, Confirm, Ordering, Retry, StreamOptions, Subscription},
+    record::Usage,
+};
 
 fn init_with(
     change: impl FnOnce(&mut proto::Init),
@@ -25,21 +29,7 @@ fn refused(change: impl FnOnce(&mut proto::Init), feature: &str) {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     use proto::start_position::Position;
-    refused(
-        |init| init.ordering = proto::Ordering::Unspecified.into(),
-        "ORDERING_KEY",
-    );
-    refused(
-        |init| init.ordering = proto::Ordering::Key.into(),
-        "ORDERING_KEY",
-    );
     refused(|init| init.ordering = 77, "77");
-    refused(|init| init.lease = Some(Default::default()), "Init.lease");
-    refused(|init| init.retry = Some(Default::default()), "Init.retry");
-    refused(
-        |init| init.dead_letter = Some(Default::default()),
-        "Init.dead_letter",
-    );
     refused(
         |init| init.topics = vec!["^a.*".into()],
         "regular expression",
@@ -48,6 +38,113 @@ fn what_is_not_built_is_refused_by_name() {
         position: Some(Position::Time(Default::default())),
     };
     refused(|init| init.start = Some(time), "StartPosition.time");
+}
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+#[test]
+fn what_is_not_asked_for_has_its_default() {
+    let (subscription, options) = init_with(|init| init.ordering = 0).unwrap();
+    assert_eq!(subscription.ordering, Ordering::Key);
+    assert_eq!(options.confirm, Confirm::Recorded);
+    assert_eq!(options.lease, Duration::from_secs(30));
+    let Retry {
+        min_delay,
+        max_delay,
+        multiplier,
+        max_attempts,
+    } = subscription.retry;
+    assert_eq!((min_delay, max_delay), (1000, 300_000));
+    assert_eq!((multiplier, max_attempts), (2.0, 5));
+}
+
+#[test]
+fn a_retry_policy_and_a_lease_are_taken_within_their_bounds() {
+    let policy = proto::RetryPolicy {
+        min_delay: seconds(600),
+        max_attempts: 9,
+        multiplier: 1.0,
+        ..Default::default()
+    };
+    let (subscription, options) = init_with(|init| {
+        init.retry = Some(policy);
+        init.lease = seconds(600);
+    })
+    .unwrap();
+    let retry = subscription.retry;
+    assert_eq!(
+        (retry.min_delay, retry.max_delay),
+        (600_000, 600_000),
+        "the longest is no shorter"
+    );
+    assert_eq!((retry.multiplier, retry.max_attempts), (1.0, 9));
+    assert_eq!(options.lease, Duration::from_secs(600));
+    let with = |retry: proto::RetryPolicy| init_with(|init| init.retry = Some(retry)).unwrap_err();
+    for (failure, field) in [
+        (
+            init_with(|init| init.lease = seconds(4)).unwrap_err(),
+            "init.lease",
+        ),
+        (
+            init_with(|init| init.lease = seconds(601)).unwrap_err(),
+            "init.lease",
+        ),
+        (
+            init_with(|init| init.lease = seconds(-9)).unwrap_err(),
+            "init.lease",
+        ),
+        (
+            with(proto::RetryPolicy {
+                min_delay: seconds(-1),
+                ..policy
+            }),
+            "init.retry.min_delay",
+        ),
+        (
+            with(proto::RetryPolicy {
+                max_delay: seconds(1),
+                ..policy
+            }),
+            "init.retry.max_delay",
+        ),
+        (
+            with(proto::RetryPolicy {
+                multiplier: 0.5,
+                ..policy
+            }),
+            "init.retry.multiplier",
+        ),
+        (
+            with(proto::RetryPolicy {
+                multiplier: f64::NAN,
+                ..policy
+            }),
+            "init.retry.multiplier",
+        ),
+    ] {
+        assert_eq!(failure.violations[0].field, field);
+    }
+}
+
+#[test]
+fn dead_letters_go_to_a_topic_of_their_own() {
+    let to = |topic: &str| {
+        let policy = proto::DeadLetterPolicy {
+            topic: topic.to_owned(),
+        };
+        init_with(|init| init.dead_letter = Some(policy))
+    };
+    let (subscription, _) = to("").unwrap();
+    assert_eq!(subscription.dead_letter_topics(), ["a.g.dlq", "b.g.dlq"]);
+    let (subscription, _) = to("dead").unwrap();
+    assert_eq!(subscription.dead_letter_topics(), ["dead"]);
+    for topic in ["a", "no name", &"x".repeat(250)] {
+        let failure = to(topic).unwrap_err();
+        assert_eq!(failure.violations[0].field, "init.dead_letter.topic");
+    }
+    assert!(init_with(|_| {}).unwrap().0.dead_letter_topics().is_empty());
 }
 
 #[test]
@@ -78,24 +175,38 @@ fn settle_items_that_are_not_built_are_refused_by_name() {
         token: Default::default(),
         action,
     };
-    let delayed = proto::Nack {
-        delay: Some(prost_types::Duration {
-            seconds: 1,
-            nanos: 0,
-        }),
-        reason: String::new(),
+    let nack = |delay| {
+        Asked::Nack(proto::Nack {
+            delay,
+            reason: "why".into(),
+        })
     };
+    for (delay, expected) in [
+        (None, None),
+        (seconds(0), None),
+        (seconds(1), Some(Duration::from_secs(1))),
+    ] {
+        let items = settle_items(vec![item(Some(nack(delay)))], false).unwrap();
+        let nacked = Action::Nack {
+            delay: expected,
+            reason: "why".into(),
+        };
+        assert_eq!(items[0].action, nacked);
+    }
     for (action, reason) in [
-        (Some(Asked::Nack(delayed)), Reason::FeatureNotAvailable),
+        (Some(nack(seconds(-1))), Reason::InvalidRequest),
         (
             Some(Asked::DeadLetter(Default::default())),
             Reason::FeatureNotAvailable,
         ),
         (None, Reason::InvalidRequest),
     ] {
-        assert_eq!(settle_items(vec![item(action)]).unwrap_err().reason, reason);
+        assert_eq!(
+            settle_items(vec![item(action)], false).unwrap_err().reason,
+            reason
+        );
     }
-    let items = settle_items(vec![item(Some(Asked::Ack(proto::Ack {})))]).unwrap();
+    let items = settle_items(vec![item(Some(Asked::Ack(proto::Ack {})))], false).unwrap();
     assert!(items[0].token.is_none(), "an empty token is none");
 }
 

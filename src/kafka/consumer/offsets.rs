@@ -12,11 +12,17 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaResult,
+    error::{KafkaError, KafkaResult},
+    types::RDKafkaErrorCode,
 };
 
 use super::{Consumer, Context, Position, Resolved, Start};
-use crate::{kafka::ffi, metrics, record::TopicPartition};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::ffi,
+    metrics,
+    record::TopicPartition,
+};
 
 /// The bound of one look.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +70,37 @@ fn tell(partitions: &[Arc<metrics::Partition>], ends: &TopicPartitionList) {
             partition.ends(end);
         }
     }
+}
+
+/// Why a look-up found nothing.
+pub(super) enum LookUp {
+    /// A topic that is needed does not exist.
+    Missing(Failure),
+    Kafka(KafkaError),
+}
+
+impl From<KafkaError> for LookUp {
+    fn from(error: KafkaError) -> Self {
+        Self::Kafka(error)
+    }
+}
+
+/// Looks whether the topics that dead letters go to exist.
+pub(super) fn require(client: &BaseConsumer<Context>, topics: &[String]) -> Result<(), LookUp> {
+    for topic in topics {
+        let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
+        let error = metadata.topics().iter().find_map(|found| found.error());
+        match error.map(RDKafkaErrorCode::from) {
+            None => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                let text = format!("the topic {topic} of the dead letters does not exist");
+                let failure = Failure::new(Reason::TopicNotFound, text);
+                return Err(LookUp::Missing(failure.with_metadata("topic", topic)));
+            }
+            Some(code) => return Err(KafkaError::MetadataFetch(code).into()),
+        }
+    }
+    Ok(())
 }
 
 /// The committed offset of each partition, else where `start` says; bounded by the timeouts given to librdkafka.

@@ -1,0 +1,129 @@
+//! What is kept of a partition has its bounds, and a partition that reaches one waits, says so, and goes on.
+
+use std::time::Duration;
+
+use outrigger::grpc::proto;
+
+use crate::{
+    client::{Subscription, fill_topic, init, publish_request, window},
+    kafka::{Kafka, fresh},
+    sidecar::Sidecar,
+};
+
+const UNORDERED: proto::Ordering = proto::Ordering::Unordered;
+
+/// What is delivered without end while every second record of what comes is acked, but never the first one.
+async fn ack_every_second(subscription: &mut Subscription) -> (Vec<proto::Delivery>, usize) {
+    let mut kept = subscription.take(1).await;
+    let mut count = kept.len();
+    let rest = kept.split_off(1);
+    let mut next = rest;
+    loop {
+        let (even, odd): (Vec<_>, Vec<_>) = next
+            .into_iter()
+            .partition(|delivery| delivery.offset % 2 == 0);
+        kept.extend(even);
+        if !odd.is_empty() {
+            subscription.ack(&odd).await;
+        }
+        next = subscription.deliveries_within(Duration::from_secs(1)).await;
+        if next.is_empty() {
+            return (kept, count);
+        }
+        count += next.len();
+    }
+}
+
+fn held_up(group: &str, cause: &str) -> String {
+    format!("outrigger_subscribe_held_up_partitions{{group=\"{group}\",cause=\"{cause}\"}}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_waits_when_too_much_is_kept_behind_an_open_record() {
+    let kafka = Kafka::shared();
+    for (setting, value, cause) in [
+        ("consume.max_span_records", "300", "max_span_records"),
+        // Each second record settled is a range of its own: about two characters each.
+        ("consume.commit_metadata", "300", "commit_metadata"),
+    ] {
+        let topic = kafka.topic("pressure", 1).await;
+        fill_topic(
+            kafka.bootstrap(),
+            &topic,
+            1,
+            (0..3000).map(|number| number.to_string()),
+        );
+        let group = fresh("g");
+        let sidecar = Sidecar::start(
+            kafka.bootstrap(),
+            &[(setting, value), ("consume.commit_interval", "10ms")],
+        );
+        let asked = proto::Init {
+            window: window(400),
+            ..init(&group, &[&topic], UNORDERED)
+        };
+        let mut subscription = Subscription::open(&sidecar, asked).await;
+        let (mut open, count) = ack_every_second(&mut subscription).await;
+        assert!(count < 1000, "{cause}: {count} of 3000 were delivered");
+        sidecar.wait_for_metric(&held_up(&group, cause), 1.0).await;
+        // With the open ones settled it goes on, to the end.
+        let mut seen = count;
+        while seen < 3000 {
+            subscription.ack(&std::mem::take(&mut open)).await;
+            open = subscription.deliveries().await.expect("deliveries");
+            seen += open.len();
+        }
+        subscription.ack(&open).await;
+        sidecar.wait_for_metric(&held_up(&group, cause), 0.0).await;
+        assert_eq!(seen, 3000, "{cause}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_key_does_not_draw_the_whole_partition_into_memory() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("look-ahead", 1).await;
+    let settings = [
+        ("consume.look_ahead_bytes", "64KiB"),
+        ("consume.prefetch_bytes", "64KiB"),
+    ];
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let of = |key: &str, size: usize| proto::Record {
+        topic: topic.clone(),
+        key: Some(key.to_owned().into()),
+        value: Some(vec![b'x'; size].into()),
+        ..Default::default()
+    };
+    let mut records = vec![of("busy", 1)];
+    records.extend((0..300).map(|_| of("busy", 1000)));
+    records.push(of("other", 1));
+    sidecar
+        .publisher()
+        .await
+        .publish(publish_request(records))
+        .await
+        .expect("published");
+    let group = fresh("g");
+    let mut subscription =
+        Subscription::open(&sidecar, init(&group, &[&topic], proto::Ordering::Key)).await;
+    let first = subscription.take(1).await;
+    assert!(
+        subscription
+            .deliveries_within(Duration::from_secs(1))
+            .await
+            .is_empty()
+    );
+    sidecar
+        .wait_for_metric(&held_up(&group, "look_ahead_bytes"), 1.0)
+        .await;
+    let mut open = first;
+    let mut seen = 1;
+    while seen < 302 {
+        subscription.ack(&open).await;
+        open = subscription.deliveries().await.expect("deliveries");
+        seen += open.len();
+    }
+    sidecar
+        .wait_for_metric(&held_up(&group, "look_ahead_bytes"), 0.0)
+        .await;
+}
