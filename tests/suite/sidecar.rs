@@ -218,9 +218,22 @@ impl Sidecar {
         }
     }
 
+    /// Ends it in order; if that does not succeed, its log and the status say why.
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
-        self.wait(PATIENCE)
+        let status = self.wait(PATIENCE);
+        if !status.success() {
+            self.tell(&format!("it ended with {status}"));
+        }
+        status
+    }
+
+    /// Prints its log and how it ended.
+    fn tell(&self, end: &str) {
+        for line in self.log() {
+            eprintln!("sidecar: {line}");
+        }
+        eprintln!("sidecar: {end}");
     }
 
     pub fn kill(mut self) {
@@ -234,15 +247,7 @@ impl Drop for Sidecar {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            for line in self
-                .log
-                .lines
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .iter()
-            {
-                eprintln!("sidecar: {line}");
-            }
+            self.tell("it was killed with the test");
         }
     }
 }
