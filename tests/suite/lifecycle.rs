@@ -246,6 +246,23 @@ fn names_that_kubernetes_injects_for_a_service_do_not_matter() {
     assert!(Sidecar::spawn(command).stop().success());
 }
 
+#[test]
+fn its_end_runs_no_librarys_exit_handler_under_threads_that_still_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, library) = (directory.path().join("e.c"), directory.path().join("e.so"));
+    let handler = "#include <unistd.h>\n__attribute__((destructor)) static void at_exit(void) { _exit(99); }\n";
+    std::fs::write(&source, handler).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    let mut command = Sidecar::command("127.0.0.1:1", &[]);
+    command.env("LD_PRELOAD", &library);
+    assert_eq!(Sidecar::spawn(command).stop().code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_shown_nowhere() {
     const CANARY: &str = "canary-5c1f-0123456789";
