@@ -1,7 +1,10 @@
 //! Publishing: truthful answers, order, and what a fault does to them.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -279,39 +282,63 @@ async fn one_bad_record_keeps_its_batch_out_and_the_stream_goes_on() {
     assert_eq!(stream.acks().await.unwrap()[0].offsets, [0]);
 }
 
-/// Publishes numbered records through a stream until told to stop; returns what was answered, by number.
-async fn publish_through(sidecar: &Sidecar, topic: &str, until: Instant) -> Vec<(i32, i64)> {
-    let mut stream = PublishStream::open(sidecar, proto::FailureMode::Continue).await;
-    let mut answered: Vec<Option<(i32, i64)>> = Vec::new();
-    let mut open = 0;
-    let mut sent = 0;
-    while Instant::now() < until || open > 0 {
-        while open < 20 && Instant::now() < until {
-            let records = (0..10)
-                .map(|index| {
-                    let mut record = record(topic, format!("{}", sent + index));
-                    record.key = Some(format!("{}", (sent + index) % 5).into());
-                    record
-                })
-                .collect();
-            stream.batch(records).await;
-            answered.resize(sent + 10, None);
-            sent += 10;
-            open += 1;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        for ack in stream.acks().await.expect("no caller sees an error") {
-            assert!(ack.notes.is_empty(), "no record sees an error: {ack:?}");
-            open -= 1;
-            for (index, place) in ack.partitions.into_iter().zip(ack.offsets).enumerate() {
-                answered[(ack.sequence as usize - 1) * 10 + index] = Some(place);
+/// A publisher that goes on until told to stop.
+#[derive(Default)]
+struct Load {
+    answered: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Load {
+    /// Publishes numbered records through a stream; returns what was answered, by number.
+    async fn publish(&self, sidecar: &Sidecar, topic: &str) -> Vec<(i32, i64)> {
+        let mut stream = PublishStream::open(sidecar, proto::FailureMode::Continue).await;
+        let mut answered: Vec<Option<(i32, i64)>> = Vec::new();
+        let mut open = 0;
+        let mut sent = 0;
+        let goes_on = || !self.stop.load(Ordering::Relaxed);
+        while goes_on() || open > 0 {
+            while open < 20 && goes_on() {
+                let records = (0..10)
+                    .map(|index| {
+                        let mut record = record(topic, format!("{}", sent + index));
+                        record.key = Some(format!("{}", (sent + index) % 5).into());
+                        record
+                    })
+                    .collect();
+                stream.batch(records).await;
+                answered.resize(sent + 10, None);
+                sent += 10;
+                open += 1;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            for ack in stream.acks().await.expect("no caller sees an error") {
+                assert!(ack.notes.is_empty(), "no record sees an error: {ack:?}");
+                open -= 1;
+                for (index, place) in ack.partitions.into_iter().zip(ack.offsets).enumerate() {
+                    answered[(ack.sequence as usize - 1) * 10 + index] = Some(place);
+                }
+                self.answered.fetch_add(10, Ordering::Relaxed);
             }
         }
+        answered
+            .into_iter()
+            .map(|place| place.expect("every record is answered"))
+            .collect()
     }
-    answered
-        .into_iter()
-        .map(|place| place.expect("every record is answered"))
-        .collect()
+
+    /// Waits until many more records are answered: more than can be under way.
+    async fn goes_on(&self) {
+        let (begun, before) = (Instant::now(), self.answered.load(Ordering::Relaxed));
+        while self.answered.load(Ordering::Relaxed) < before + 500 {
+            assert!(begun.elapsed() < PATIENCE, "publishing does not go on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 fn check_exactly_once(kafka: &Kafka, topic: &str, answered: &[(i32, i64)]) {
@@ -350,14 +377,15 @@ async fn a_broker_that_is_frozen_for_20_s_is_not_noticed_by_a_publisher() {
     let kafka = Kafka::start(1, &[]);
     let topic = kafka.topic("frozen", 3).await;
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let until = Instant::now() + OUTAGE + Duration::from_secs(6);
-    let (answered, ()) = tokio::join!(publish_through(&sidecar, &topic, until), async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    let load = Load::default();
+    let (answered, ()) = tokio::join!(load.publish(&sidecar, &topic), async {
+        load.goes_on().await;
         kafka.tell("pause 1");
         tokio::time::sleep(OUTAGE).await;
         kafka.tell("resume 1");
+        load.goes_on().await;
+        load.stop();
     });
-    assert!(answered.len() > 1000, "{}", answered.len());
     check_exactly_once(&kafka, &topic, &answered);
 }
 
@@ -366,14 +394,15 @@ async fn a_broker_that_is_killed_and_comes_back_after_20_s_is_not_noticed_by_a_p
     let kafka = Kafka::start(1, &[]);
     let topic = kafka.topic("killed", 3).await;
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let until = Instant::now() + OUTAGE + Duration::from_secs(10);
-    let (answered, ()) = tokio::join!(publish_through(&sidecar, &topic, until), async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    let load = Load::default();
+    let (answered, ()) = tokio::join!(load.publish(&sidecar, &topic), async {
+        load.goes_on().await;
         kafka.tell("kill 1");
         tokio::time::sleep(OUTAGE).await;
         tokio::task::block_in_place(|| kafka.tell("start 1"));
+        load.goes_on().await;
+        load.stop();
     });
-    assert!(answered.len() > 1000, "{}", answered.len());
     check_exactly_once(&kafka, &topic, &answered);
 }
 
@@ -382,16 +411,20 @@ async fn leaders_that_move_among_three_brokers_are_not_noticed_by_a_publisher() 
     let kafka = Kafka::start(3, &[]);
     let topic = kafka.topic("leaders", 6).await;
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let until = Instant::now() + Duration::from_secs(20);
-    let (answered, ()) = tokio::join!(publish_through(&sidecar, &topic, until), async {
+    let load = Load::default();
+    let (answered, ()) = tokio::join!(load.publish(&sidecar, &topic), async {
         for broker in [1, 2] {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            load.goes_on().await;
+            // A second one that is not in step would be an outage.
+            tokio::task::block_in_place(|| kafka.tell("healthy"));
             kafka.tell(&format!("kill {broker}"));
-            tokio::time::sleep(Duration::from_secs(4)).await;
+            // With the others.
+            load.goes_on().await;
             tokio::task::block_in_place(|| kafka.tell(&format!("start {broker}")));
         }
+        load.goes_on().await;
+        load.stop();
     });
-    assert!(answered.len() > 1000, "{}", answered.len());
     check_exactly_once(&kafka, &topic, &answered);
 }
 
