@@ -20,7 +20,7 @@ use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
 /// What a step of a test may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Sidecar {
     child: Child,
