@@ -142,9 +142,7 @@ impl Sidecar {
     /// GET on the admin port: the status line and the body.
     pub fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port accepts");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
