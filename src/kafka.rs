@@ -26,5 +26,6 @@ pub use consumer::{
     Commit, CommitEnd, Consumer, ConsumerEvent, Offsets, Position, Resolved, Start,
 };
 pub use embedded::EmbeddedBroker;
+pub use ffi::leave;
 pub use producer::{BatchId, Delivery, Producer, SendFull, Trust};
 pub use rdkafka::config::ClientConfig as Properties;

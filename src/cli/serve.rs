@@ -9,7 +9,7 @@ use super::{EXIT_CONFIG, Settings, complain, fail};
 use crate::{
     app::{self, Addresses, App, Exit},
     config::Loaded,
-    kafka::{Trust, settings},
+    kafka::{self, Trust, settings},
     lifecycle::signal::Signals,
     telemetry, traces,
 };
@@ -107,9 +107,8 @@ pub(super) fn serve(
 
 /// Ends the process without waiting for librdkafka's threads, which may hang for a session timeout when the cluster is away.
 /// Everything that matters was done, or given up and said, by the drain.
-#[expect(clippy::disallowed_methods, reason = "the drain is over")]
-fn leave(exit: Exit) -> anyhow::Result<Exit> {
-    std::process::exit(match exit {
+fn leave(exit: Exit) -> ! {
+    kafka::leave(match exit {
         Exit::Complete => 0,
         Exit::Incomplete | Exit::Failed => 1,
         Exit::Aborted => 130,

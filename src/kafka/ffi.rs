@@ -6,6 +6,7 @@
 //! - `security`: credentials and tokens for running clients, and whether a broker answers;
 //! - `admin` and `describe`: what a cluster, its topics and groups are, and what one may do with them;
 //! - `clock`: whether the kernel's clock is kept right; nothing of librdkafka's, but a system call;
+//! - `process`: the end of a process whose clients still run;
 //! - `message`: records copied out of librdkafka's buffers, header names that are not UTF-8 included (the crate panics on them).
 //!
 //! Each function is safe to call: what librdkafka asks of its caller is guaranteed there and written beside the call.
@@ -17,6 +18,7 @@ mod admin;
 mod clock;
 pub(super) mod describe;
 mod message;
+mod process;
 mod produce;
 mod queue;
 mod security;
@@ -24,6 +26,7 @@ mod security;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as rd;
 
+pub use self::process::leave;
 pub(super) use self::{
     clock::synchronised,
     produce::{Topic, persistence, purge, purge_queue},

@@ -54,7 +54,7 @@ import wire  # noqa: E402
 POM = HERE / "pom.xml"
 # A short life: start fast, stay small; what the second compiler would win does not come back before the test is over.
 JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
-SECONDS_TO_START = 60
+SECONDS_TO_START = 120
 SECONDS_TO_STOP = 30
 PR_SET_PDEATHSIG = 1
 

@@ -36,12 +36,13 @@ def build():
     return pathlib.Path(subprocess.run([ROOT / "tests/kube/build"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def reserve_ports(count):
+    """Sockets with a port each that nobody else is given: bound with SO_REUSEADDR and never listening, so that a program may listen beside them."""
+    holders = [socket.socket() for _ in range(count)]
+    for holder in holders:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+    return holders
 
 
 def certificate(directory):
@@ -82,6 +83,7 @@ class Lab:
         self.bin = build()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-kube-"))
         self.processes = []
+        self.holders = []
 
     def __enter__(self):
         try:
@@ -97,7 +99,8 @@ class Lab:
     def _start(self):
         d = self.directory
         certificate(d)
-        etcd, peer, api, controllers = free_ports(4)
+        self.holders = reserve_ports(4)
+        etcd, peer, api, controllers = (holder.getsockname()[1] for holder in self.holders)
         self.server = f"https://127.0.0.1:{api}"
         self.kubeconfig = d / "kubeconfig"
         self.kubeconfig.write_text(
@@ -184,6 +187,8 @@ class Lab:
                 process.kill()
                 process.wait(15)
         self.processes = []
+        for holder in self.holders:
+            holder.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def command(self, name, *arguments, input=None):

@@ -247,7 +247,11 @@ async fn python_clients_that_do_not_read_or_settle_or_that_vanish_are_survived()
             "subscribe-never-settles",
             &["--seconds", "3", "--fill", "50000"],
         ),
-        ("vanish", &["--after", "500", "--fill", "50000"]),
+        // It is over when it has vanished.
+        (
+            "vanish",
+            &["--seconds", "90", "--after", "500", "--fill", "50000"],
+        ),
     ] {
         let topic = kafka.topic(mode, 2).await;
         let mut settings = vec!["--mode", mode, "--topic", &topic, "--group", &topic];

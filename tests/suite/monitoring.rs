@@ -372,7 +372,7 @@ async fn a_broker_that_is_down_is_an_alert_until_it_is_back_and_so_is_a_sidecar_
     kafka.tell("start 1");
     wait_until(|| is_quiet("OutriggerKafkaUnreachable"));
 
-    is_quiet("OutriggerDown").unwrap();
+    wait_until(|| is_quiet("OutriggerDown"));
     drop(sidecar);
     wait_until(|| fires("OutriggerDown"));
 }

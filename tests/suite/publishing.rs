@@ -1,17 +1,26 @@
 //! Publishing: truthful answers, order, and what a fault does to them.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use outrigger::grpc::proto::{self, publish_result, publish_stream_response::Message, record_note};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use outrigger::grpc::proto::{
+    self, publish_result, publish_stream_response::Message,
+    publisher_service_client::PublisherServiceClient, record_note,
+};
 use tokio::sync::Semaphore;
+use tonic::{body::Body, client::GrpcService};
 
 use crate::{
     client::{PublishStream, persistence, publish_request, read_topic, reason, record},
     kafka::{Kafka, fresh},
-    sidecar::Sidecar,
+    sidecar::{PATIENCE, Sidecar},
 };
 
 fn error(note: &proto::RecordNote) -> &proto::RecordError {
@@ -124,7 +133,7 @@ async fn a_stream_keeps_the_order_of_each_partition_and_reports_true_offsets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_topic_is_answered_in_about_five_seconds_and_not_created() {
+async fn an_unknown_topic_is_answered_soon_and_not_created() {
     let kafka = Kafka::shared();
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
     let mut client = sidecar.publisher().await;
@@ -137,8 +146,8 @@ async fn an_unknown_topic_is_answered_in_about_five_seconds_and_not_created() {
         assert_eq!(reason(&status), "TOPIC_NOT_FOUND");
         assert_eq!(persistence(&status), "NOT_PERSISTED");
         assert!(
-            begun.elapsed() < Duration::from_secs(8),
-            "{:?}",
+            begun.elapsed() < PATIENCE / 2,
+            "not about as long as any record may take: {:?}",
             begun.elapsed()
         );
     }
@@ -273,39 +282,63 @@ async fn one_bad_record_keeps_its_batch_out_and_the_stream_goes_on() {
     assert_eq!(stream.acks().await.unwrap()[0].offsets, [0]);
 }
 
-/// Publishes numbered records through a stream until told to stop; returns what was answered, by number.
-async fn publish_through(sidecar: &Sidecar, topic: &str, until: Instant) -> Vec<(i32, i64)> {
-    let mut stream = PublishStream::open(sidecar, proto::FailureMode::Continue).await;
-    let mut answered: Vec<Option<(i32, i64)>> = Vec::new();
-    let mut open = 0;
-    let mut sent = 0;
-    while Instant::now() < until || open > 0 {
-        while open < 20 && Instant::now() < until {
-            let records = (0..10)
-                .map(|index| {
-                    let mut record = record(topic, format!("{}", sent + index));
-                    record.key = Some(format!("{}", (sent + index) % 5).into());
-                    record
-                })
-                .collect();
-            stream.batch(records).await;
-            answered.resize(sent + 10, None);
-            sent += 10;
-            open += 1;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        for ack in stream.acks().await.expect("no caller sees an error") {
-            assert!(ack.notes.is_empty(), "no record sees an error: {ack:?}");
-            open -= 1;
-            for (index, place) in ack.partitions.into_iter().zip(ack.offsets).enumerate() {
-                answered[(ack.sequence as usize - 1) * 10 + index] = Some(place);
+/// A publisher that goes on until told to stop.
+#[derive(Default)]
+struct Load {
+    answered: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Load {
+    /// Publishes numbered records through a stream; returns what was answered, by number.
+    async fn publish(&self, sidecar: &Sidecar, topic: &str) -> Vec<(i32, i64)> {
+        let mut stream = PublishStream::open(sidecar, proto::FailureMode::Continue).await;
+        let mut answered: Vec<Option<(i32, i64)>> = Vec::new();
+        let mut open = 0;
+        let mut sent = 0;
+        let goes_on = || !self.stop.load(Ordering::Relaxed);
+        while goes_on() || open > 0 {
+            while open < 20 && goes_on() {
+                let records = (0..10)
+                    .map(|index| {
+                        let mut record = record(topic, format!("{}", sent + index));
+                        record.key = Some(format!("{}", (sent + index) % 5).into());
+                        record
+                    })
+                    .collect();
+                stream.batch(records).await;
+                answered.resize(sent + 10, None);
+                sent += 10;
+                open += 1;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            for ack in stream.acks().await.expect("no caller sees an error") {
+                assert!(ack.notes.is_empty(), "no record sees an error: {ack:?}");
+                open -= 1;
+                for (index, place) in ack.partitions.into_iter().zip(ack.offsets).enumerate() {
+                    answered[(ack.sequence as usize - 1) * 10 + index] = Some(place);
+                }
+                self.answered.fetch_add(10, Ordering::Relaxed);
             }
         }
+        answered
+            .into_iter()
+            .map(|place| place.expect("every record is answered"))
+            .collect()
     }
-    answered
-        .into_iter()
-        .map(|place| place.expect("every record is answered"))
-        .collect()
+
+    /// Waits until many more records are answered: more than can be under way.
+    async fn goes_on(&self) {
+        let (begun, before) = (Instant::now(), self.answered.load(Ordering::Relaxed));
+        while self.answered.load(Ordering::Relaxed) < before + 500 {
+            assert!(begun.elapsed() < PATIENCE, "publishing does not go on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 fn check_exactly_once(kafka: &Kafka, topic: &str, answered: &[(i32, i64)]) {
@@ -344,14 +377,15 @@ async fn a_broker_that_is_frozen_for_20_s_is_not_noticed_by_a_publisher() {
     let kafka = Kafka::start(1, &[]);
     let topic = kafka.topic("frozen", 3).await;
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let until = Instant::now() + OUTAGE + Duration::from_secs(6);
-    let (answered, ()) = tokio::join!(publish_through(&sidecar, &topic, until), async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    let load = Load::default();
+    let (answered, ()) = tokio::join!(load.publish(&sidecar, &topic), async {
+        load.goes_on().await;
         kafka.tell("pause 1");
         tokio::time::sleep(OUTAGE).await;
         kafka.tell("resume 1");
+        load.goes_on().await;
+        load.stop();
     });
-    assert!(answered.len() > 1000, "{}", answered.len());
     check_exactly_once(&kafka, &topic, &answered);
 }
 
@@ -360,14 +394,15 @@ async fn a_broker_that_is_killed_and_comes_back_after_20_s_is_not_noticed_by_a_p
     let kafka = Kafka::start(1, &[]);
     let topic = kafka.topic("killed", 3).await;
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let until = Instant::now() + OUTAGE + Duration::from_secs(10);
-    let (answered, ()) = tokio::join!(publish_through(&sidecar, &topic, until), async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    let load = Load::default();
+    let (answered, ()) = tokio::join!(load.publish(&sidecar, &topic), async {
+        load.goes_on().await;
         kafka.tell("kill 1");
         tokio::time::sleep(OUTAGE).await;
         tokio::task::block_in_place(|| kafka.tell("start 1"));
+        load.goes_on().await;
+        load.stop();
     });
-    assert!(answered.len() > 1000, "{}", answered.len());
     check_exactly_once(&kafka, &topic, &answered);
 }
 
@@ -376,17 +411,36 @@ async fn leaders_that_move_among_three_brokers_are_not_noticed_by_a_publisher() 
     let kafka = Kafka::start(3, &[]);
     let topic = kafka.topic("leaders", 6).await;
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let until = Instant::now() + Duration::from_secs(20);
-    let (answered, ()) = tokio::join!(publish_through(&sidecar, &topic, until), async {
+    let load = Load::default();
+    let (answered, ()) = tokio::join!(load.publish(&sidecar, &topic), async {
         for broker in [1, 2] {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            load.goes_on().await;
+            // A second one that is not in step would be an outage.
+            tokio::task::block_in_place(|| kafka.tell("healthy"));
             kafka.tell(&format!("kill {broker}"));
-            tokio::time::sleep(Duration::from_secs(4)).await;
+            // With the others.
+            load.goes_on().await;
             tokio::task::block_in_place(|| kafka.tell(&format!("start {broker}")));
         }
+        load.goes_on().await;
+        load.stop();
     });
-    assert!(answered.len() > 1000, "{}", answered.len());
     check_exactly_once(&kafka, &topic, &answered);
+}
+
+/// A client that passes a deadline on without keeping it itself, as tonic's own would: so the answer is the sidecar's, however busy the machine.
+async fn patient(
+    sidecar: &Sidecar,
+) -> PublisherServiceClient<impl GrpcService<Body, ResponseBody = Incoming>> {
+    let tcp = tokio::net::TcpStream::connect(sidecar.grpc).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let send = tower::service_fn(move |request| sender.clone().send_request(request));
+    let origin = format!("http://{}", sidecar.grpc).parse().unwrap();
+    PublisherServiceClient::with_origin(send, origin)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,10 +456,11 @@ async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
     late.metadata_mut()
         .insert("grpc-timeout", "2S".parse().unwrap());
     let begun = Instant::now();
-    let status = client.publish(late).await.unwrap_err();
+    let status = patient(&sidecar).await.publish(late).await.unwrap_err();
     let took = begun.elapsed();
+    // A fifth of a second earlier than asked, as far as the sidecar is concerned.
     assert!(
-        took < Duration::from_secs(2) && took > Duration::from_millis(1700),
+        took >= Duration::from_millis(1800) && took < PATIENCE / 2,
         "{took:?}"
     );
     assert_eq!(
@@ -514,11 +569,11 @@ async fn a_stopping_sidecar_answers_every_record_that_it_was_handed() {
         }
     });
     let (mut published, mut refused, mut draining) = (Vec::new(), 0, false);
-    let mut signalled = None;
+    let mut signalled = false;
     let status = loop {
-        if published.len() > 5000 && signalled.is_none() {
+        if published.len() > 5000 && !signalled {
             sidecar.signal("TERM");
-            signalled = Some(Instant::now());
+            signalled = true;
         }
         match stream.next().await {
             Some(Ok(Message::Acks(acks))) => {
@@ -563,9 +618,9 @@ async fn a_stopping_sidecar_answers_every_record_that_it_was_handed() {
     if let Some(status) = status {
         assert_eq!(reason(&status), "DRAINING");
     }
-    let exit = sidecar.wait(Duration::from_secs(25));
+    // A drain that came to its deadline would not be a success.
+    let exit = sidecar.wait(PATIENCE);
     assert!(exit.success(), "{exit:?}");
-    assert!(signalled.unwrap().elapsed() < Duration::from_secs(25));
     let log = read_topic(kafka.bootstrap(), &topic);
     let all: usize = log.values().map(Vec::len).sum();
     assert_eq!(

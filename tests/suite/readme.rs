@@ -161,7 +161,8 @@ fn in_dev_a_group_that_comes_back_goes_on_at_once() {
     std::thread::sleep(std::time::Duration::from_secs(1));
     let begun = std::time::Instant::now();
     assert_eq!(run(command, &address), "two\n");
-    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    // Without a goodbye to the group, after the session timeout of 45 s.
+    assert!(begun.elapsed().as_secs() < 25, "{:?}", begun.elapsed());
 }
 
 #[test]

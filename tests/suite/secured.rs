@@ -234,5 +234,5 @@ pub fn path(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-/// How long a refusal by the brokers may take to reach a caller.
-pub const PROMPT: Duration = Duration::from_secs(10);
+/// How long a refusal by the brokers may take to reach a caller; a record may wait for 120 s.
+pub const PROMPT: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
 /// What a step of a test may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Sidecar {
     child: Child,
@@ -142,9 +142,7 @@ impl Sidecar {
     /// GET on the admin port: the status line and the body.
     pub fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port accepts");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -227,9 +225,22 @@ impl Sidecar {
         }
     }
 
+    /// Ends it in order; if that does not succeed, its log and the status say why.
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
-        self.wait(PATIENCE)
+        let status = self.wait(PATIENCE);
+        if !status.success() {
+            self.tell(&format!("it ended with {status}"));
+        }
+        status
+    }
+
+    /// Prints its log and how it ended.
+    fn tell(&self, end: &str) {
+        for line in self.log() {
+            eprintln!("sidecar: {line}");
+        }
+        eprintln!("sidecar: {end}");
     }
 
     pub fn kill(mut self) {
@@ -243,15 +254,7 @@ impl Drop for Sidecar {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            for line in self
-                .log
-                .lines
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .iter()
-            {
-                eprintln!("sidecar: {line}");
-            }
+            self.tell("it was killed with the test");
         }
     }
 }

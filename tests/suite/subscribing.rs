@@ -85,6 +85,18 @@ async fn every_record_is_delivered_in_partition_order_and_committed_when_acked()
     wait_for_commits(kafka, &group, &topic, &[1000, 1000, 1000]).await;
 }
 
+/// Takes so many deliveries, and sees that no more come.
+async fn exactly(subscription: &mut Subscription, count: usize) -> Vec<proto::Delivery> {
+    let mut all = subscription.take(count).await;
+    all.extend(
+        subscription
+            .deliveries_within(Duration::from_millis(500))
+            .await,
+    );
+    assert_eq!(all.len(), count);
+    all
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_bounds_what_is_unsettled_and_zero_pauses() {
     let kafka = Kafka::shared();
@@ -93,44 +105,20 @@ async fn a_window_bounds_what_is_unsettled_and_zero_pauses() {
     let mut asked = init(&fresh("g"), &[&topic], UNORDERED);
     asked.window = window(10);
     let mut subscription = Subscription::open(&sidecar, asked).await;
-    let first = subscription.take(10).await;
-    assert_eq!(first.len(), 10);
-    assert!(
-        subscription
-            .deliveries_within(Duration::from_millis(500))
-            .await
-            .is_empty()
-    );
+    let first = exactly(&mut subscription, 10).await;
     subscription.ack(&first[..4]).await;
-    assert_eq!(
-        subscription
-            .deliveries_within(Duration::from_millis(500))
-            .await
-            .len(),
-        4
-    );
+    exactly(&mut subscription, 4).await;
     subscription
         .send(subscribe_request::Message::Window(window(0).unwrap()))
         .await;
     subscription.ack(&first[4..]).await;
-    assert!(
-        subscription
-            .deliveries_within(Duration::from_millis(500))
-            .await
-            .is_empty(),
-        "paused"
-    );
+    // Paused.
+    exactly(&mut subscription, 0).await;
     subscription
         .send(subscribe_request::Message::Window(window(20).unwrap()))
         .await;
-    assert_eq!(
-        subscription
-            .deliveries_within(Duration::from_millis(500))
-            .await
-            .len(),
-        16,
-        "4 are held"
-    );
+    // 4 are held.
+    exactly(&mut subscription, 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -487,11 +475,7 @@ async fn a_topic_that_does_not_exist_ends_the_subscription_with_its_name() {
         (tonic::Code::NotFound, "TOPIC_NOT_FOUND")
     );
     assert!(status.message().contains(&nowhere), "{}", status.message());
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -523,20 +507,6 @@ async fn kill_9_in_the_middle_of_a_subscription_skips_nothing() {
         sidecar.kill();
     }
     assert_eq!(seen.len(), COUNT, "skipped");
-}
-
-/// Waits until ten commits could have been made and none was: whatever is settled is with Kafka.
-async fn wait_for_quiet(sidecar: &Sidecar, commit_interval: Duration) {
-    let count = || sidecar.metric("outrigger_subscribe_commits_total{result=\"ok\"}");
-    let begun = Instant::now();
-    let mut before = (count(), Instant::now());
-    while before.1.elapsed() < 10 * commit_interval {
-        tokio::time::sleep(commit_interval / 2).await;
-        if count() != before.0 {
-            before = (count(), Instant::now());
-        }
-        assert!(begun.elapsed() < PATIENCE, "commits go on and on");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -606,13 +576,15 @@ async fn a_durable_settle_is_answered_when_kafka_has_it_and_not_before() {
     let kafka = Kafka::start(1, &[]);
     let topic = numbered(&kafka, "durable", 2, 100).await;
     let group = fresh("g");
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let interval = Duration::from_secs(10);
+    let settings = [("consume.commit_interval", "10s")];
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     let mut asked = init(&group, &[&topic], UNORDERED);
     asked.window = window(100);
     asked.confirm = proto::Confirm::Durable.into();
     let mut subscription = Subscription::open(&sidecar, asked.clone()).await;
     let all = subscription.take(100).await;
-    // With a broker it takes a round trip, not a commit interval (1 s by default).
+    // With a broker it takes a round trip, not a commit interval.
     let mut quickest = Duration::MAX;
     for some in all[..30].chunks(10) {
         let begun = Instant::now();
@@ -620,7 +592,7 @@ async fn a_durable_settle_is_answered_when_kafka_has_it_and_not_before() {
         assert!(subscription.settled(request).await.is_empty());
         quickest = quickest.min(begun.elapsed());
     }
-    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
+    assert!(quickest < interval / 2, "{quickest:?}");
     // A token that is stale by now fails alone, in the same answer.
     let request = subscription.ack(&all[29..31]).await;
     let outcomes = subscription.settled(request).await;
@@ -707,8 +679,11 @@ async fn metadata_of_others_are_ignored_and_what_does_not_fit_comes_again() {
     // Every second one: more ranges than 60 characters can hold.
     let odd: Vec<_> = all.into_iter().filter(|one| one.offset % 2 == 1).collect();
     subscription.ack(&odd).await;
-    wait_for_quiet(&sidecar, Duration::from_millis(100)).await;
-    assert!(sidecar.metric("outrigger_subscribe_map_ranges_dropped_total") > 400.0);
+    let begun = Instant::now();
+    while sidecar.metric("outrigger_subscribe_map_ranges_dropped_total") <= 400.0 {
+        assert!(begun.elapsed() < PATIENCE, "every range fits");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     drop(subscription);
     assert!(sidecar.stop().success());
 
@@ -825,11 +800,12 @@ async fn member(
                     for delivery in &more.deliveries {
                         witness.held.lock().unwrap().insert(text(delivery), who);
                     }
-                    let release = Action::Release(proto::Release {});
-                    subscription.settle(&more.deliveries, release).await;
+                    // No longer held from here on: by the time that this is known here the other may have it.
                     for delivery in &more.deliveries {
                         witness.held.lock().unwrap().remove(&text(delivery));
                     }
+                    let release = Action::Release(proto::Release {});
+                    subscription.settle(&more.deliveries, release).await;
                 }
                 _ => {}
             }
@@ -850,11 +826,8 @@ async fn a_second_sidecar_joins_and_leaves_ten_times_and_nothing_is_skipped() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("churn", 6).await;
     let group = fresh("g");
-    let settings = [
-        ("consume.session_timeout", "6s"),
-        ("consume.revoke_drain", "3s"),
-        ("consume.heartbeat_interval", "300ms"),
-    ];
+    // Nobody dies here: with the defaults beside it, an ack is late only when the machine stands still for 10 s.
+    let settings = [("consume.heartbeat_interval", "300ms")];
     let steady = Sidecar::start(kafka.bootstrap(), &settings);
     let witness = Arc::new(Witness {
         acked: Mutex::default(),
