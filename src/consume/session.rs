@@ -134,6 +134,8 @@ struct Session {
     commits_sent: VecDeque<Vec<(u32, Covered)>>,
     /// How many commits were sent.
     commits_made: u64,
+    /// The last one was refused for good.
+    is_commit_final: bool,
     shown: Arc<metrics::Group>,
     commits: Arc<metrics::Commits>,
     cluster: Cluster,

@@ -68,6 +68,7 @@ impl Start {
             map_budget: self.limits.commit_metadata,
             commits_sent: VecDeque::new(),
             commits_made: 0,
+            is_commit_final: false,
             shown: metrics::Group::new(&group),
             commits: metrics::Commits::new(&group),
             certificates: self.cluster.certificates(),

@@ -129,6 +129,17 @@ impl ConsumerContext for Context {
         self.events().push_back(ConsumerEvent::Committed(CommitEnd {
             offsets: committed,
             is_too_long: code == Some(Code::OffsetMetadataTooLarge),
+            is_final: matches!(
+                code,
+                Some(
+                    Code::UnknownMemberId
+                        | Code::FencedInstanceId
+                        | Code::FencedMemberEpoch
+                        | Code::Fatal
+                        | Code::GroupAuthorizationFailed
+                        | Code::TopicAuthorizationFailed
+                )
+            ),
             error: error.map(|error| error.to_string()),
             // Known to who began it.
             after: Duration::ZERO,
