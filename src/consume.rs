@@ -311,6 +311,8 @@ struct Limits {
     commit_metadata: usize,
     revoke_drain: Duration,
     idle_leave: Duration,
+    /// Groups know this sidecar again after a restart.
+    is_static: bool,
     /// Between looks for the ends of partitions; zero for none.
     ends_interval: Duration,
 }

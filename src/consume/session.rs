@@ -158,7 +158,7 @@ impl Session {
                         reason = failure.reason.as_str(),
                         "{failure}"
                     );
-                    self.pool.remove(&self.subscription.group);
+                    self.pool.give_up(&self.subscription.group, &failure);
                     return self.finish(Some(failure), now + COMMIT_WAIT);
                 }
             }
@@ -353,6 +353,10 @@ impl Session {
         if failure.reason == Reason::TopicNotFound {
             let mut missing = self.subscription.topics.clone();
             missing.retain(|topic| !self.slots.values().any(|slot| *slot.topic == **topic));
+            // It was deleted, and its partitions are not taken away yet.
+            if missing.is_empty() {
+                missing.clone_from(&self.subscription.topics);
+            }
             failure.message = format!("{}: {}", failure.message, missing.join(", "));
         }
         failure

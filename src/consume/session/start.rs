@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    thread::JoinHandle,
     time::Instant,
 };
 
@@ -24,11 +25,16 @@ pub(in crate::consume) struct Start {
     pub(in crate::consume) commands: mpsc::Receiver<Command>,
     pub(in crate::consume) watch: Arc<Watch>,
     pub(in crate::consume) pool: Pool,
+    /// The thread of the session before, which holds the same instance id until its end: bounded, as a session's goodbye is.
+    pub(in crate::consume) predecessor: Option<JoinHandle<()>>,
 }
 
 impl Start {
-    pub(in crate::consume) fn run(self) {
+    pub(in crate::consume) fn run(mut self) {
         let group = self.subscription.group.clone();
+        if let Some(Err(_)) = self.predecessor.take().map(JoinHandle::join) {
+            tracing::error!(group, "the session before has panicked");
+        }
         let subscribed = Consumer::new(&self.cluster, &group).and_then(|consumer| {
             let topics = &self.subscription.topics;
             consumer
