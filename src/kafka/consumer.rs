@@ -7,6 +7,7 @@
 
 mod callbacks;
 mod event;
+mod joining;
 mod offsets;
 mod refusal;
 
@@ -297,7 +298,8 @@ impl Consumer {
     /// cluster is away. Says whether it was closed in time.
     pub fn close(mut self, deadline: Instant) -> bool {
         self.forget();
-        self.client.context().closing.store(true, Ordering::Release);
+        self.client.context().close();
+        self.finish_joining(deadline);
         // A rebalance that is still unanswered is answered first, or the close would wait for it.
         let unanswered: Vec<ConsumerEvent> = self
             .client

@@ -11,7 +11,7 @@ use crate::config::{Config, Consume, GroupProtocol, Kafka, MAX_POLL_INTERVAL, Me
 
 /// How long an unknown topic may still turn out to exist (`topic.metadata.propagation.max.ms`): it is answered after this.
 /// librdkafka's own 30 s keeps a caller waiting for a typing mistake.
-const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
+pub(super) const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
 
 /// What a batch of one record adds to its key, value and headers, at most.
 const ENVELOPE: usize = 4096;

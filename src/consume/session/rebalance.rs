@@ -149,6 +149,7 @@ impl Session {
 
     pub(super) fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, now: Instant) {
         self.put_off_renewal();
+        self.consumer.look_around(&self.subscription.topics);
         self.generation += 1;
         if self.assigning.take().is_some() {
             // Overtaken before it was answered: answered now, with nothing.

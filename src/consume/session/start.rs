@@ -40,6 +40,7 @@ impl Start {
             consumer
                 .subscribe(topics)
                 .map_err(|error| error.to_string())?;
+            consumer.look_around(topics);
             Ok(consumer)
         });
         let consumer = match subscribed {
