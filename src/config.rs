@@ -9,6 +9,7 @@
 
 mod check;
 mod doors;
+mod groups;
 mod key;
 mod layers;
 mod problem;
@@ -31,6 +32,7 @@ use std::{
 };
 
 pub use self::{
+    groups::MAX_POLL_INTERVAL,
     key::{Key, Kind, keys},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Sources},
     problem::{Problem, Problems},
@@ -192,6 +194,10 @@ pub struct Consume {
     pub session_timeout: Duration,
     /// Between heartbeats; at most a third of the session timeout.
     pub heartbeat_interval: Duration,
+    /// Who decides in a group; with [`GroupProtocol::Consumer`] the two before are the brokers'.
+    pub group_protocol: GroupProtocol,
+    /// By which groups know this sidecar again after a restart.
+    pub instance_id: Option<String>,
     /// How long a subscription without streams stays in its group.
     pub idle_leave: Duration,
     /// Groups subscribed at once.
@@ -245,6 +251,28 @@ impl Compression {
             Self::Snappy => "snappy",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// How the members of a group agree on who has which partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// Among themselves: all meet, and one of them assigns.
+    Classic,
+    /// The brokers assign, and each member follows by itself (KIP-848).
+    Consumer,
+}
+
+impl GroupProtocol {
+    /// Every protocol there is.
+    pub const ALL: [Self; 2] = [Self::Classic, Self::Consumer];
+
+    /// The value of librdkafka's `group.protocol`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
         }
     }
 }

@@ -424,6 +424,8 @@ struct Limits {
     /// How long a stream's caller may neither read nor say anything.
     read_grace: Duration,
     idle_leave: Duration,
+    /// Groups know this sidecar again after a restart.
+    is_static: bool,
     /// Between looks for the ends of partitions; zero for none.
     ends_interval: Duration,
 }

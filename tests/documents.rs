@@ -123,7 +123,7 @@ fn advice(reason: Reason) -> (&'static str, &'static str) {
         ),
         Reason::PreconditionFailed => (
             not,
-            "Look at the failure before it: the stream stops at the first.",
+            "Look at the failure before it: the stream stops at the first. Of a subscription: its group does not let this sidecar in; the message says why.",
         ),
         Reason::PublishBufferFull => (
             not,

@@ -7,8 +7,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    Admin, Compression, Config, Consume, Drain, Isolation, Kafka, Listen, Log, LogFormat, Metrics,
-    Publish, Sasl, Tls,
+    Admin, Compression, Config, Consume, Drain, GroupProtocol, Isolation, Kafka, Listen, Log,
+    LogFormat, Metrics, Publish, Sasl, Tls,
     key::{self, Kind, PROPERTIES},
     layers::{Layers, Setting},
     problem::{Problem, Problems},
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Two keys whose values are tied.
-struct Relation {
+pub(super) struct Relation {
     key: &'static str,
     /// Completes "`key` must be … `other`".
     must_be: &'static str,
@@ -27,7 +27,7 @@ struct Relation {
     holds: fn(&Parsed, &Parsed) -> bool,
 }
 
-const fn relation(
+pub(super) const fn relation(
     key: &'static str,
     must_be: &'static str,
     other: &'static str,
@@ -66,21 +66,6 @@ const RELATIONS: &[Relation] = &[
     ),
     at_most("consume.window_records", "consume.max_window_records"),
     at_most("consume.window_bytes", "consume.max_window_bytes"),
-    relation(
-        "consume.revoke_drain",
-        "shorter than",
-        "consume.session_timeout",
-        |drain, session| drain < session,
-    ),
-    relation(
-        "consume.heartbeat_interval",
-        "at most a third of",
-        "consume.session_timeout",
-        |heartbeat, session| match (heartbeat, session) {
-            (Parsed::Duration(heartbeat), Parsed::Duration(session)) => *heartbeat * 3 <= *session,
-            _ => false,
-        },
-    ),
 ];
 
 /// The tree that `layers` make, or everything that is wrong with them.
@@ -99,6 +84,7 @@ pub(super) fn check(layers: Layers) -> Result<Loaded, Problems> {
         for relation in RELATIONS {
             checked.try_relation(relation);
         }
+        checked.try_group_protocol();
         checked.try_listeners();
     }
     let (tls, sasl) = match layers.incomplete {
@@ -186,7 +172,7 @@ impl Checked {
         }
     }
 
-    fn try_relation(&mut self, relation: &Relation) {
+    pub(super) fn try_relation(&mut self, relation: &Relation) {
         let (Some(left), Some(right)) = (
             self.values.get(relation.key),
             self.values.get(relation.other),
@@ -280,6 +266,12 @@ impl Checked {
                 idle_leave: self.duration("consume.idle_leave"),
                 max_subscriptions: self.size("consume.max_subscriptions"),
                 prefetch_bytes: self.size("consume.prefetch_bytes"),
+                group_protocol: self.choice(
+                    "consume.group_protocol",
+                    &GroupProtocol::ALL,
+                    GroupProtocol::as_str,
+                ),
+                instance_id: Some(self.text("consume.instance_id")).filter(|id| !id.is_empty()),
                 isolation: self.choice("consume.isolation", &Isolation::ALL, Isolation::as_str),
             },
             drain: Drain {

@@ -54,6 +54,8 @@ pub enum Kind {
     Text,
     /// A text, or empty for none.
     OptionalText,
+    /// What Kafka takes for an id, or empty for none.
+    Id,
     /// A text that is never shown, or empty for none.
     Secret,
     /// Texts: a list, or separated by commas.
@@ -105,6 +107,10 @@ impl fmt::Display for Kind {
             Self::OptionalText => (
                 "a text of printable characters, or \"\" for none".to_owned(),
                 "",
+            ),
+            Self::Id => (
+                "at most 249 letters, digits, `.`, `_` and `-`, or \"\" for none".to_owned(),
+                "orders-0",
             ),
             Self::Secret => ("a text, never shown, or \"\" for none".to_owned(), ""),
             Self::Texts => ("a list of texts".to_owned(), ""),

@@ -306,10 +306,24 @@ const SIDECAR: &[Key] = &[
         "How often heartbeats are sent; librdkafka's `heartbeat.interval.ms`. At most a third of `consume.session_timeout`.",
     ),
     key(
+        "consume.group_protocol",
+        Kind::Choice(&["classic", "consumer"]),
+        "classic",
+        "How the members of a group agree; librdkafka's `group.protocol`. With `consumer` (KIP-848, Kafka 4.0) brokers assign the partitions and set the times: \
+         `group.consumer.session.timeout.ms`, `group.consumer.heartbeat.interval.ms`. Then `consume.session_timeout` and `consume.heartbeat_interval` may not be set.",
+    ),
+    key(
+        "consume.instance_id",
+        Kind::Id,
+        "",
+        "Makes this sidecar a static member (KIP-345), so that its partitions wait for it over a restart within the session timeout, also when it stops in order; \
+         librdkafka's `group.instance.id`. Its own for each sidecar, and the same after a restart, such as the name of a StatefulSet's pod.",
+    ),
+    key(
         "consume.idle_leave",
         millis(1, HOUR),
         "10s",
-        "How long a subscription without streams stays in its group, so that one who reconnects finds its partitions.",
+        "How long a subscription without streams stays in its group, so that one who reconnects finds its partitions. With `consume.instance_id` nobody else has them before the session timeout.",
     ),
     key(
         "consume.max_subscriptions",

@@ -127,6 +127,8 @@ fn the_brokers_are_all_that_must_be_said() {
             revoke_drain: Duration::from_secs(10),
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
+            group_protocol: GroupProtocol::Classic,
+            instance_id: None,
             idle_leave: Duration::from_secs(10),
             max_subscriptions: 64,
             prefetch_bytes: 1 << 20,

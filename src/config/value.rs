@@ -85,6 +85,10 @@ pub(super) fn parse(kind: &Kind, raw: &Raw) -> Result<Parsed, String> {
             .filter(|text| !text.contains(char::is_control))
             .map(Parsed::Text)
             .ok_or_else(unexpected),
+        Kind::Id => text(raw)
+            .filter(|text| is_id(text))
+            .map(Parsed::Text)
+            .ok_or_else(unexpected),
         // What is wrong with a secret is said without it.
         Kind::Secret => match raw {
             Raw::Text(text) if text.contains('\0') => Err("contains a NUL byte".to_owned()),
@@ -250,6 +254,12 @@ fn is_server(entry: &str) -> bool {
     is_host
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// Java's client allows the same. It keeps a `$(POD_NAME)` out that nobody has replaced, and that all pods would share.
+fn is_id(text: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    text.len() <= 249 && text.bytes().all(is_legal)
 }
 
 fn is_socket_path(text: &str) -> bool {

@@ -51,6 +51,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<String, Entry>,
+    /// Threads of sessions that were taken out and may still be on their way out of the group.
+    leaving: HashMap<String, JoinHandle<()>>,
+    /// Groups that are not tried again before some time: why not, and until when.
+    barred: HashMap<String, (Failure, Instant)>,
     /// Set once: no stream is attached any more.
     closed: bool,
 }
@@ -120,6 +124,11 @@ impl Pool {
         state
             .sessions
             .retain(|_, entry| !entry.thread.is_finished());
+        let now = Instant::now();
+        state.barred.retain(|_, (_, until)| *until > now);
+        if let Some((failure, until)) = state.barred.get(&subscription.group) {
+            return Err(failure.clone().with_retry_after(*until - now));
+        }
         if !state.sessions.contains_key(&subscription.group) {
             let most = self.0.config.consume.max_subscriptions;
             if state.sessions.len() >= most {
@@ -130,7 +139,8 @@ impl Pool {
                 )
                 .with_retry_after(Duration::from_secs(1)));
             }
-            let entry = self.start(subscription)?;
+            let predecessor = state.leaving.remove(&subscription.group);
+            let entry = self.start(subscription, predecessor)?;
             state.sessions.insert(subscription.group.clone(), entry);
         }
         let entry = &state.sessions[&subscription.group];
@@ -172,7 +182,11 @@ impl Pool {
         })
     }
 
-    fn start(&self, subscription: &Subscription) -> Result<Entry, Failure> {
+    fn start(
+        &self,
+        subscription: &Subscription,
+        predecessor: Option<JoinHandle<()>>,
+    ) -> Result<Entry, Failure> {
         let consume = &self.0.config.consume;
         let limits = Limits {
             commit_interval: consume.commit_interval,
@@ -184,6 +198,7 @@ impl Pool {
             max_parked: consume.max_parked_records,
             look_ahead: consume.look_ahead_bytes,
             idle_leave: consume.idle_leave,
+            is_static: consume.instance_id.is_some(),
             ends_interval: self.0.config.metrics.statistics_interval,
         };
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -196,6 +211,7 @@ impl Pool {
             commands: receiver,
             watch: Arc::clone(&watch),
             pool: self.clone(),
+            predecessor: predecessor.filter(|_| limits.is_static),
         };
         let thread = thread::Builder::new()
             .name(format!("group-{}", subscription.group))
@@ -226,13 +242,25 @@ impl Pool {
         if !commands.is_empty() {
             return false;
         }
-        state.sessions.remove(group);
+        state.take_out(group);
         true
     }
 
-    /// A session that cannot go on takes itself out; later streams start a new one.
+    /// A session that cannot be takes itself out; later streams start a new one.
     pub(super) fn remove(&self, group: &str) {
-        self.state().sessions.remove(group);
+        self.state().take_out(group);
+    }
+
+    /// The same for one that cannot go on; where its failure says when another try may help, later streams are told the same until then.
+    pub(super) fn give_up(&self, group: &str, failure: &Failure) {
+        let mut state = self.state();
+        state.take_out(group);
+        if let Some(after) = failure.retry_after {
+            let until = Instant::now() + after;
+            state
+                .barred
+                .insert(group.to_owned(), (failure.clone(), until));
+        }
     }
 
     /// Every session, by group.
@@ -325,6 +353,15 @@ impl Pool {
             bytes: bytes
                 .unwrap_or(consume.window_bytes)
                 .min(consume.max_window_bytes),
+        }
+    }
+}
+
+impl State {
+    fn take_out(&mut self, group: &str) {
+        self.leaving.retain(|_, thread| !thread.is_finished());
+        if let Some(entry) = self.sessions.remove(group) {
+            self.leaving.insert(group.to_owned(), entry.thread);
         }
     }
 }

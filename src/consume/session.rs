@@ -156,6 +156,8 @@ struct Session {
     commits_sent: VecDeque<Vec<(u32, Covered)>>,
     /// How many commits were sent.
     commits_made: u64,
+    /// The last one was refused for good.
+    is_commit_final: bool,
     shown: Arc<metrics::Group>,
     commits: Arc<metrics::Commits>,
     cluster: Cluster,
@@ -180,7 +182,7 @@ impl Session {
                         reason = failure.reason.as_str(),
                         "{failure}"
                     );
-                    self.pool.remove(&self.subscription.group);
+                    self.pool.give_up(&self.subscription.group, &failure);
                     return self.finish(Some(failure), now + COMMIT_WAIT);
                 }
             }
@@ -353,6 +355,10 @@ impl Session {
         if failure.reason == Reason::TopicNotFound && failure.metadata.is_empty() {
             let mut missing = self.subscription.topics.clone();
             missing.retain(|topic| !self.slots.values().any(|slot| *slot.topic == **topic));
+            // It was deleted, and its partitions are not taken away yet.
+            if missing.is_empty() {
+                missing.clone_from(&self.subscription.topics);
+            }
             failure.message = format!("{}: {}", failure.message, missing.join(", "));
         }
         failure

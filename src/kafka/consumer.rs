@@ -7,6 +7,7 @@
 
 mod callbacks;
 mod event;
+mod joining;
 mod offsets;
 mod refusal;
 
@@ -54,6 +55,7 @@ pub struct Consumer {
     /// Whether ends are being looked up.
     looking: Arc<AtomicBool>,
     cluster: Cluster,
+    group: String,
     /// Since when brokers refuse it.
     refused_since: Option<Instant>,
 }
@@ -62,10 +64,10 @@ impl Consumer {
     /// Creates the client of a member; it connects by itself. The calling thread becomes its owner. The error is for the operator.
     pub fn new(cluster: &Cluster, group: &str) -> Result<Self, String> {
         let config = cluster.consumer_properties(group)?;
-        Self::create(cluster, &config).map_err(|error| error.to_string())
+        Self::create(cluster, group, &config).map_err(|error| error.to_string())
     }
 
-    fn create(cluster: &Cluster, config: &ClientConfig) -> KafkaResult<Self> {
+    fn create(cluster: &Cluster, group: &str, config: &ClientConfig) -> KafkaResult<Self> {
         let wake = thread::current();
         let context = Context::new(Statistics::of_consumer(config));
         let mut client: BaseConsumer<Context> = config.create_with_context(context)?;
@@ -85,6 +87,7 @@ impl Consumer {
             late: VecDeque::new(),
             looking: Arc::default(),
             cluster: cluster.clone(),
+            group: group.to_owned(),
             refused_since: None,
         })
     }
@@ -117,6 +120,9 @@ impl Consumer {
             Some(Err(
                 KafkaError::MessageConsumption(code) | KafkaError::MessageConsumptionFatal(code),
             )) => {
+                if let Some(failure) = self.fatal() {
+                    return Some(ConsumerEvent::Failed(failure));
+                }
                 let said = self.client.context().said();
                 if let Some(failure) = refusal::serious(code, &said) {
                     return Some(ConsumerEvent::Failed(failure));
@@ -300,11 +306,13 @@ impl Consumer {
         ended
     }
 
-    /// Leaves the group and closes, on this thread, until `deadline`. Past it the client is left to a thread that nobody waits for:
-    /// librdkafka may block for a whole session timeout when the cluster is away. Says whether it was closed in time.
+    /// Leaves the group and closes, on this thread, until `deadline`; a static member does not leave, its partitions wait for it (KIP-345).
+    /// Past the deadline the client is left to a thread that nobody waits for: librdkafka may block for a whole session timeout when the
+    /// cluster is away. Says whether it was closed in time.
     pub fn close(mut self, deadline: Instant) -> bool {
         self.forget();
-        self.client.context().closing.store(true, Ordering::Release);
+        self.client.context().close();
+        self.finish_joining(deadline);
         // A rebalance that is still unanswered is answered first, or the close would wait for it.
         let unanswered: Vec<ConsumerEvent> = self
             .client
@@ -323,14 +331,19 @@ impl Consumer {
         }
         self.queues.clear();
         drop(self.events);
-        let closing = self.client.close_queue();
+        // After a fatal error it is no member any more, and librdkafka refuses to close it.
+        let is_dead = self.client.client().fatal_error().is_some();
+        let closing = match is_dead {
+            true => Ok(()),
+            false => self.client.close_queue(),
+        };
         if let Err(error) = &closing {
             tracing::warn!(error = %error, "the consumer could not begin to close");
         }
-        while closing.is_ok() && !self.client.closed() && Instant::now() < deadline {
+        while closing.is_ok() && !is_dead && !self.client.closed() && Instant::now() < deadline {
             let _ = self.client.poll(Duration::from_millis(10));
         }
-        let closed = self.client.closed();
+        let closed = is_dead || self.client.closed();
         let client = self.client;
         // Destroying joins librdkafka's threads, and goes on closing where this stopped.
         let spawned = thread::Builder::new()

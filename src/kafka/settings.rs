@@ -7,20 +7,17 @@ use std::{cmp::max, time::Duration};
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use crate::config::{Config, Consume, Kafka, Metrics, Publish};
+use crate::config::{Config, Consume, GroupProtocol, Kafka, MAX_POLL_INTERVAL, Metrics, Publish};
 
 /// How long an unknown topic may still turn out to exist (`topic.metadata.propagation.max.ms`): it is answered after this.
 /// librdkafka's own 30 s keeps a caller waiting for a typing mistake.
-const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
+pub(super) const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
 
 /// What a batch of one record adds to its key, value and headers, at most.
 const ENVELOPE: usize = 4096;
 
 /// The longest wait between two attempts to connect: an outage ends at most this late for us.
 const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(2);
-
-/// The longest time without a poll before librdkafka leaves the group; a revoke is drained long before.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The properties of the producer.
 pub fn producer(config: &Config) -> ClientConfig {
@@ -71,6 +68,8 @@ pub fn consumer(config: &Config, group: &str) -> ClientConfig {
     let Consume {
         session_timeout,
         heartbeat_interval,
+        group_protocol,
+        instance_id,
         prefetch_bytes,
         isolation,
         ..
@@ -82,9 +81,8 @@ pub fn consumer(config: &Config, group: &str) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         // Only reached when a committed offset is no longer in the log: what is still there is not skipped.
         .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", millis(*session_timeout))
-        .set("heartbeat.interval.ms", millis(*heartbeat_interval))
+        .set("group.protocol", group_protocol.as_str())
+        // A revoke is drained long before.
         .set(
             "max.poll.interval.ms",
             millis(max(MAX_POLL_INTERVAL, *session_timeout)),
@@ -96,6 +94,16 @@ pub fn consumer(config: &Config, group: &str) -> ClientConfig {
             max(1, prefetch_bytes / 1024).to_string(),
         )
         .set("queued.min.messages", "10000");
+    if let Some(id) = instance_id {
+        client.set("group.instance.id", id);
+    }
+    // Refused by librdkafka with the other protocol: there the brokers decide.
+    if *group_protocol == GroupProtocol::Classic {
+        client
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", millis(*session_timeout))
+            .set("heartbeat.interval.ms", millis(*heartbeat_interval));
+    }
     client
 }
 

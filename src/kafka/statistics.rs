@@ -28,28 +28,39 @@ const WAITING: usize = 64;
 /// Where a client leaves its statistics.
 pub(super) struct Statistics {
     client: Arc<metrics::Client>,
+    of: Of,
+}
+
+/// Whose statistics they are, as far as it says how to read them.
+#[derive(Clone, Copy, Default)]
+struct Of {
     /// A consumer's: it is at its end where the open transactions begin.
     read_committed: bool,
+    /// A consumer's whose partitions the brokers assign (KIP-848). Without any it stays in the state in which others begin to join.
+    assigned_by_brokers: bool,
 }
 
 struct Letter {
     json: Vec<u8>,
     client: Arc<metrics::Client>,
-    read_committed: bool,
+    of: Of,
 }
 
 impl Statistics {
     pub(super) fn of_producer() -> Self {
         Self {
             client: metrics::Client::new(None),
-            read_committed: false,
+            of: Of::default(),
         }
     }
 
     pub(super) fn of_consumer(config: &ClientConfig) -> Self {
         Self {
             client: metrics::Client::new(Some(config.get("group.id").unwrap_or_default())),
-            read_committed: config.get("isolation.level") != Some("read_uncommitted"),
+            of: Of {
+                read_committed: config.get("isolation.level") != Some("read_uncommitted"),
+                assigned_by_brokers: config.get("group.protocol") == Some("consumer"),
+            },
         }
     }
 
@@ -58,7 +69,7 @@ impl Statistics {
         let letter = Letter {
             json: json.to_vec(),
             client: Arc::clone(&self.client),
-            read_committed: self.read_committed,
+            of: self.of,
         };
         if let Some(Err(error)) = reader().map(|reader| reader.try_send(letter)) {
             tracing::debug!(error = %error, "statistics are dropped");
@@ -96,7 +107,7 @@ fn reader() -> Option<&'static mpsc::SyncSender<Letter>> {
 impl Letter {
     fn read(&self) {
         match serde_json::from_slice::<Json<'_>>(&self.json) {
-            Ok(json) => self.client.tells(json.read(self.read_committed)),
+            Ok(json) => self.client.tells(json.read(self.of)),
             Err(error) => tracing::debug!(error = %error, "statistics could not be read"),
         }
     }
@@ -179,12 +190,12 @@ struct Group<'a> {
 }
 
 impl Json<'_> {
-    fn read(self, read_committed: bool) -> metrics::Statistics {
+    fn read(self, of: Of) -> metrics::Statistics {
         let is_consumer = self.kind == "consumer";
         let partitions = self.topics.into_iter().flat_map(|(topic, partitions)| {
             let desired = |(_, partition): &(i32, Partition)| is_consumer && partition.desired;
             let read = move |(number, partition): (i32, Partition)| {
-                partition.read(topic, number, read_committed)
+                partition.read(topic, number, of.read_committed)
             };
             partitions
                 .partitions
@@ -206,7 +217,7 @@ impl Json<'_> {
                 .filter(|(_, broker)| broker.source != "internal")
                 .map(|(name, broker)| broker.read(name))
                 .collect(),
-            group: self.cgrp.map(|group| group.read()),
+            group: self.cgrp.map(|group| group.read(of)),
         }
     }
 }
@@ -289,10 +300,11 @@ impl Partition {
 }
 
 impl Group<'_> {
-    fn read(&self) -> GroupStatistics {
+    fn read(&self, of: Of) -> GroupStatistics {
         GroupStatistics {
             state: match (self.state, self.join_state) {
                 ("up", "steady") => GroupState::Steady,
+                ("up", "init") if of.assigned_by_brokers => GroupState::Steady,
                 ("up", _) => GroupState::Rebalancing,
                 _ => GroupState::NoCoordinator,
             },
@@ -333,9 +345,32 @@ mod tests {
     }
 
     fn read(state: &str, connects: u64, read_committed: bool) -> metrics::Statistics {
+        let of = Of {
+            read_committed,
+            assigned_by_brokers: false,
+        };
         serde_json::from_str::<Json<'_>>(&json(state, connects))
             .expect("it is read")
-            .read(read_committed)
+            .read(of)
+    }
+
+    #[test]
+    fn a_member_that_brokers_give_no_partition_is_steady_all_the_same() {
+        let state = |join_state, assigned_by_brokers| {
+            let group = Group {
+                state: "up",
+                join_state,
+                rebalance_age: 0,
+            };
+            let of = Of {
+                read_committed: true,
+                assigned_by_brokers,
+            };
+            group.read(of).state
+        };
+        assert_eq!(state("init", true), GroupState::Steady);
+        assert_eq!(state("init", false), GroupState::Rebalancing);
+        assert_eq!(state("wait-unassign-call", true), GroupState::Rebalancing);
     }
 
     #[test]

@@ -443,7 +443,19 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> 
     for partition in 0..partitions {
         list.add_partition(topic, partition);
     }
-    let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+    // A broker that has just become the group's coordinator may not know it yet.
+    let begun = Instant::now();
+    let committed = loop {
+        match consumer.committed_offsets(list.clone(), PATIENCE) {
+            Ok(committed) => break committed,
+            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::NotCoordinator))
+                if begun.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => panic!("{group}: {error}"),
+        }
+    };
     committed
         .elements()
         .iter()

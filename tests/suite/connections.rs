@@ -12,6 +12,7 @@ use outrigger::grpc::proto;
 use crate::{
     client::{Subscription, init, publish_request, reason, record, window},
     kafka::fresh,
+    protocol::{Protocol, with_each_protocol},
     secured::{
         LIMITED, PASSWORD, PROMPT, STRANGER, Secured, Settings, USER, allow, path, set_password,
         settings,
@@ -242,12 +243,13 @@ async fn every_refusal_by_a_broker_is_told_by_name_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_acl_is_told_with_the_topic_or_the_group() {
+async fn missing_acl(protocol: Protocol) {
     let secured = Secured::shared();
     let foreign = secured.kafka.topic("foreign", 1).await;
     let own = secured.kafka.topic(LIMITED, 1).await;
-    let sidecar = secured.sidecar("SASL", &secured.password("PLAIN", LIMITED, PASSWORD));
+    let mut given = secured.password("PLAIN", LIMITED, PASSWORD);
+    given.extend(settings(&[protocol.setting()]));
+    let sidecar = secured.sidecar("SASL", &given);
     let publish = async |sidecar: &Sidecar, topic: &str| {
         let request = publish_request(vec![record(topic, "x")]);
         let status = sidecar
@@ -473,17 +475,20 @@ impl<'a> Replaceable<'a> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_replaced_is_taken_over_while_traffic_goes_on() {
+/// With an instance id, or without one.
+async fn replaced(protocol: Protocol, id: &'static str) {
     let secured = Secured::shared();
     let (old, new) = (fresh("erna"), fresh("fritz"));
     for user in [&old, &new] {
         allow(&secured.kafka, user, &["--topic", "*", "--group", "*"]);
     }
     let certificate = Replaceable::new(secured, &old);
-    let sidecar = secured.sidecar("SSL", &certificate.settings());
-    let topic = secured.kafka.topic("replaced", 3).await;
     let group = fresh("g");
+    let mut given = certificate.settings();
+    given.extend(settings(&protocol.quick(&secured.kafka, &group)));
+    given.extend(settings(&[("consume.instance_id", id)]));
+    let sidecar = secured.sidecar("SSL", &given);
+    let topic = secured.kafka.topic("replaced", 3).await;
     let mut asked = init(&group, &[&topic], proto::Ordering::Unordered);
     asked.window = window(1000);
     let mut subscription = Subscription::open(&sidecar, asked).await;
@@ -565,8 +570,22 @@ async fn a_certificate_that_is_replaced_is_taken_over_while_traffic_goes_on() {
     assert!(sidecar.stop().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebalance_in_the_middle_of_a_certificates_replacement_loses_neither() {
+async fn replaced_dynamic(protocol: Protocol) {
+    replaced(protocol, "").await;
+}
+
+async fn replaced_static(protocol: Protocol) {
+    replaced(protocol, "orders-0").await;
+}
+
+with_each_protocol! {
+    a_missing_acl_is_told_with_the_topic_or_the_group: missing_acl;
+    a_certificate_that_is_replaced_is_taken_over_while_traffic_goes_on: replaced_dynamic;
+    a_static_member_whose_certificate_is_replaced_does_not_fence_itself: replaced_static;
+    a_rebalance_in_the_middle_of_a_certificates_replacement_loses_neither: rebalanced;
+}
+
+async fn rebalanced(protocol: Protocol) {
     const PARTITIONS: usize = 6;
     let secured = Secured::shared();
     let (old, new) = (fresh("gerd"), fresh("hanna"));
@@ -574,11 +593,11 @@ async fn a_rebalance_in_the_middle_of_a_certificates_replacement_loses_neither()
         allow(&secured.kafka, user, &["--topic", "*", "--group", "*"]);
     }
     let certificate = Replaceable::new(secured, &old);
+    let group = fresh("g");
     let mut given = certificate.settings();
-    given.extend(settings(&[("consume.heartbeat_interval", "300ms")]));
+    given.extend(settings(&protocol.quick(&secured.kafka, &group)));
     let sidecar = secured.sidecar("SSL", &given);
     let topic = secured.kafka.topic("replaced", PARTITIONS as i32).await;
-    let group = fresh("g");
     let mut asked = init(&group, &[&topic], proto::Ordering::Unordered);
     asked.window = window(1000);
     let mut subscription = Subscription::open(&sidecar, asked.clone()).await;

@@ -5,7 +5,7 @@
 //! without, it would be the session timeout.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{PublishStream, Subscription, init, record, text, window},
     kafka::{Kafka, fresh},
+    protocol::{Protocol, Settings, with_each_protocol},
     sidecar::{PATIENCE, Sidecar},
 };
 
@@ -38,6 +39,22 @@ struct Witness {
     acked: Mutex<HashSet<String>>,
 }
 
+impl Witness {
+    /// Until whatever was published is acknowledged.
+    async fn wait_for_all(&self) {
+        let begun = Instant::now();
+        let lost = || -> Vec<String> {
+            let published = self.published.lock().unwrap();
+            let acked = self.acked.lock().unwrap();
+            published.difference(&acked).take(10).cloned().collect()
+        };
+        while !lost().is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "lost: {:?}", lost());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 /// An application as people write it: publishes and subscribes until its SIGTERM, then ends both in order.
 async fn application(
     sidecar: Arc<Sidecar>,
@@ -46,9 +63,10 @@ async fn application(
     name: String,
     witness: Arc<Witness>,
     term: CancellationToken,
+    assigned: impl FnMut(&BTreeSet<i32>),
 ) {
     let publishing = publish(&sidecar, &topic, &name, &witness, &term);
-    let subscribing = subscribe(&sidecar, &topic, &group, &witness, &term, |_| {});
+    let subscribing = subscribe(&sidecar, &topic, &group, &witness, &term, assigned);
     tokio::join!(publishing, subscribing);
 }
 
@@ -94,19 +112,19 @@ async fn publish(
     assert!(sent > 0);
 }
 
-/// Acknowledges what comes; `assigned` hears how many partitions there are.
+/// Acknowledges what comes; `assigned` hears of every change which partitions there are.
 async fn subscribe(
     sidecar: &Sidecar,
     topic: &str,
     group: &str,
     witness: &Witness,
     term: &CancellationToken,
-    mut assigned: impl FnMut(usize),
+    mut assigned: impl FnMut(&BTreeSet<i32>),
 ) {
     let mut asked = init(group, &[topic], proto::Ordering::Partition);
     asked.window = window(500);
     let mut subscription = Subscription::open(sidecar, asked).await;
-    let mut partitions = HashSet::new();
+    let mut partitions = BTreeSet::new();
     let mut asked_to_drain = false;
     loop {
         if term.is_cancelled() && !asked_to_drain {
@@ -146,7 +164,7 @@ async fn subscribe(
                     }
                     _ => continue,
                 };
-                assigned(partitions.len());
+                assigned(&partitions);
             }
             _ => {}
         }
@@ -178,6 +196,7 @@ async fn pod(
         name,
         Arc::clone(witness),
         term.clone(),
+        |_| {},
     ));
     // Until it has its share of the group.
     let share = |count: &usize| *count < PARTITIONS;
@@ -224,11 +243,12 @@ async fn pod(
     left.elapsed()
 }
 
-/// Restarts a pod again and again beside one that stays.
-async fn roll(rounds: usize, settings: &[(&str, &str)]) {
+/// Restarts a pod again and again beside one that stays; both have the settings of their group.
+async fn roll(rounds: usize, of: impl Fn(&Kafka, &str) -> Settings) {
     let kafka = Kafka::shared();
     let topic = kafka.topic("rolling", PARTITIONS as i32).await;
     let group = fresh("g");
+    let settings = &of(kafka, &group);
     let witness = Arc::new(Witness::default());
     let survivor = Arc::new(Sidecar::start(kafka.bootstrap(), settings));
     let (told, mut held) = watch::channel(0);
@@ -237,8 +257,8 @@ async fn roll(rounds: usize, settings: &[(&str, &str)]) {
         let (survivor, topic, group) = (Arc::clone(&survivor), topic.clone(), group.clone());
         let (witness, term) = (Arc::clone(&witness), term.clone());
         async move {
-            subscribe(&survivor, &topic, &group, &witness, &term, |count| {
-                told.send_replace(count);
+            subscribe(&survivor, &topic, &group, &witness, &term, |held| {
+                told.send_replace(held.len());
             })
             .await;
         }
@@ -258,18 +278,7 @@ async fn roll(rounds: usize, settings: &[(&str, &str)]) {
             .await,
         );
     }
-    let begun = Instant::now();
-    let lost = || -> Vec<String> {
-        let (published, acked) = (
-            witness.published.lock().unwrap(),
-            witness.acked.lock().unwrap(),
-        );
-        published.difference(&acked).take(10).cloned().collect()
-    };
-    while !lost().is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "lost: {:?}", lost());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    witness.wait_for_all().await;
     term.cancel();
     surviving.await.unwrap();
     assert!(Arc::into_inner(survivor).unwrap().stop().success());
@@ -288,12 +297,147 @@ fn rounds(few: usize) -> usize {
     if soak { 50 } else { few }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rolling_restarts_with_a_short_heartbeat_lose_nothing_and_leave_the_group() {
-    roll(rounds(6), &[("consume.heartbeat_interval", "300ms")]).await;
+async fn roll_quickly(protocol: Protocol) {
+    roll(rounds(6), |kafka, group| protocol.quick(kafka, group)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_restarts_with_the_default_heartbeat_lose_nothing_and_leave_the_group() {
-    roll(rounds(2), &[]).await;
+    roll(rounds(2), |_, _| Vec::new()).await;
+}
+
+/// A sidecar of a StatefulSet with its application.
+struct Replica {
+    sidecar: Arc<Sidecar>,
+    application: tokio::task::JoinHandle<()>,
+    term: CancellationToken,
+    /// Which partitions it has.
+    held: watch::Receiver<BTreeSet<i32>>,
+}
+
+impl Replica {
+    fn start(
+        settings: &[(&str, &str)],
+        topic: &str,
+        group: &str,
+        name: String,
+        witness: &Arc<Witness>,
+    ) -> Self {
+        let sidecar = Arc::new(Sidecar::start(Kafka::shared().bootstrap(), settings));
+        let term = CancellationToken::new();
+        let (told, held) = watch::channel(BTreeSet::new());
+        let application = tokio::spawn(application(
+            Arc::clone(&sidecar),
+            topic.to_owned(),
+            group.to_owned(),
+            name,
+            Arc::clone(witness),
+            term.clone(),
+            move |held| {
+                told.send_replace(held.clone());
+            },
+        ));
+        Self {
+            sidecar,
+            application,
+            term,
+            held,
+        }
+    }
+
+    /// Rebalances that it was told of, of any kind.
+    fn rebalances(&self) -> f64 {
+        let of = |kind: &str| {
+            let series = format!("outrigger_subscribe_rebalances_total{{kind=\"{kind}\"}}");
+            self.sidecar.metric(&series)
+        };
+        of("assigned") + of("revoked") + of("lost")
+    }
+
+    async fn stop(self) {
+        self.term.cancel();
+        self.application
+            .await
+            .expect("the application ends in order");
+        let sidecar = Arc::into_inner(self.sidecar).expect("the application has let go");
+        assert!(sidecar.stop().success());
+    }
+}
+
+/// Restarts three static members one after the other, under load.
+async fn roll_static_members(protocol: Protocol) {
+    const NAMES: [&str; 3] = ["orders-0", "orders-1", "orders-2"];
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("static", PARTITIONS as i32).await;
+    let group = fresh("g");
+    let witness = Arc::new(Witness::default());
+    let quick = protocol.quick(kafka, &group);
+    let start = |index: usize, round: usize| {
+        let mut settings = quick.clone();
+        settings.push(("consume.instance_id", NAMES[index]));
+        let name = format!("{}-{round}", NAMES[index]);
+        Replica::start(&settings, &topic, &group, name, &witness)
+    };
+    let mut replicas: Vec<Replica> = (0..NAMES.len()).map(|index| start(index, 0)).collect();
+    for replica in &mut replicas {
+        let share = |held: &BTreeSet<i32>| held.len() == PARTITIONS / NAMES.len();
+        tokio::time::timeout(PATIENCE, replica.held.wait_for(share))
+            .await
+            .expect("each gets its share")
+            .unwrap();
+    }
+    // The last of the first rebalances may be one that changes nothing.
+    let mut before = Vec::new();
+    let counts =
+        |replicas: &[Replica]| -> Vec<f64> { replicas.iter().map(Replica::rebalances).collect() };
+    while before != counts(&replicas) {
+        before = counts(&replicas);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    for replica in &mut replicas {
+        replica.held.mark_unchanged();
+    }
+    let mut gaps = Vec::new();
+    for round in 1..=rounds(1) {
+        for index in 0..NAMES.len() {
+            let replica = replicas.remove(index);
+            let held = replica.held.borrow().clone();
+            let stopped = Instant::now();
+            replica.stop().await;
+            let mut replica = start(index, round);
+            let same = |now: &BTreeSet<i32>| *now == held;
+            tokio::time::timeout(PATIENCE, replica.held.wait_for(same))
+                .await
+                .expect("it gets its own partitions back")
+                .unwrap();
+            gaps.push(stopped.elapsed());
+            replica.held.mark_unchanged();
+            before[index] = replica.rebalances();
+            assert_eq!(before[index], 1.0, "it is given its partitions, once");
+            replicas.insert(index, replica);
+            // A rebalance would be told of with the next heartbeats.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(counts(&replicas), before, "others have rebalanced");
+            for replica in &replicas {
+                assert!(!replica.held.has_changed().unwrap(), "partitions moved");
+            }
+        }
+    }
+    witness.wait_for_all().await;
+    for replica in replicas {
+        replica.stop().await;
+    }
+    gaps.sort();
+    eprintln!(
+        "{} restarts of static members with {protocol:?}: {} records published, none lost; partitions were back after {:?} (median), {:?} (longest), and no other member rebalanced",
+        gaps.len(),
+        witness.published.lock().unwrap().len(),
+        gaps[gaps.len() / 2],
+        gaps[gaps.len() - 1]
+    );
+}
+
+with_each_protocol! {
+    rolling_restarts_with_a_short_heartbeat_lose_nothing_and_leave_the_group: roll_quickly;
+    static_members_restart_one_after_the_other_and_no_other_member_rebalances: roll_static_members;
 }

@@ -16,8 +16,19 @@ use outrigger::grpc::proto::{
 use crate::{
     client::{Subscription, commit_as_another, committed, fill_topic, init, reason, text, window},
     kafka::{Kafka, fresh},
+    protocol::{Protocol, with_each_protocol},
     sidecar::{PATIENCE, Sidecar},
 };
+
+with_each_protocol! {
+    every_record_is_delivered_in_partition_order_and_committed_when_acked: in_order;
+    a_group_that_starts_at_the_end_stays_there_over_a_restart: at_the_end;
+    a_topic_that_does_not_exist_ends_the_subscription_with_its_name: no_such_topic;
+    kill_9_in_the_middle_of_a_subscription_skips_nothing: kill_9;
+    acks_out_of_order_survive_kill_9_and_only_what_was_not_acked_comes_again: gaps;
+    a_durable_settle_is_answered_when_kafka_has_it_and_not_before: durable;
+    a_second_sidecar_joins_and_leaves_ten_times_and_nothing_is_skipped: churn;
+}
 
 const PARTITION: proto::Ordering = proto::Ordering::Partition;
 const UNORDERED: proto::Ordering = proto::Ordering::Unordered;
@@ -43,7 +54,7 @@ async fn numbered(kafka: &Kafka, name: &str, partitions: i32, count: usize) -> S
 }
 
 /// Waits until the group's committed offsets are as expected.
-async fn wait_for_commits(kafka: &Kafka, group: &str, topic: &str, expected: &[i64]) {
+pub async fn wait_for_commits(kafka: &Kafka, group: &str, topic: &str, expected: &[i64]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let now = committed(kafka.bootstrap(), group, topic, expected.len() as i32);
@@ -58,12 +69,11 @@ async fn wait_for_commits(kafka: &Kafka, group: &str, topic: &str, expected: &[i
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_record_is_delivered_in_partition_order_and_committed_when_acked() {
+async fn in_order(protocol: Protocol) {
     let kafka = Kafka::shared();
     let topic = numbered(kafka, "all", 3, 3000).await;
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
     let group = fresh("g");
+    let sidecar = Sidecar::start(kafka.bootstrap(), &protocol.quick(kafka, &group));
     let mut subscription = Subscription::open(&sidecar, init(&group, &[&topic], PARTITION)).await;
     let mut next = [0; 3];
     let mut count = 0;
@@ -418,8 +428,7 @@ async fn a_drained_stream_ends_cleanly_when_it_holds_nothing() {
     assert!(answered, "the last settle is answered before the end");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_starts_at_the_end_stays_there_over_a_restart() {
+async fn at_the_end(protocol: Protocol) {
     let kafka = Kafka::shared();
     let topic = numbered(kafka, "latest", 2, 10).await;
     let group = fresh("g");
@@ -429,7 +438,8 @@ async fn a_group_that_starts_at_the_end_stays_there_over_a_restart() {
             proto::StartKind::Latest.into(),
         )),
     });
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let settings = protocol.mortal(kafka, &group);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     let mut subscription = Subscription::open(&sidecar, asked.clone()).await;
     wait_for_commits(kafka, &group, &topic, &[5, 5]).await;
     drop(subscription);
@@ -440,13 +450,7 @@ async fn a_group_that_starts_at_the_end_stays_there_over_a_restart() {
         2,
         (10..14).map(|number| number.to_string()),
     );
-    let sidecar = Sidecar::start(
-        kafka.bootstrap(),
-        &[
-            ("consume.session_timeout", "12s"),
-            ("consume.heartbeat_interval", "1s"),
-        ],
-    );
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     subscription = Subscription::open(&sidecar, asked).await;
     let mut values: Vec<_> = subscription.take(4).await.iter().map(text).collect();
     values.sort();
@@ -457,13 +461,11 @@ async fn a_group_that_starts_at_the_end_stays_there_over_a_restart() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_does_not_exist_ends_the_subscription_with_its_name() {
+async fn no_such_topic(protocol: Protocol) {
     let kafka = Kafka::shared();
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let nowhere = fresh("nowhere");
-    let mut subscription =
-        Subscription::open(&sidecar, init(&fresh("g"), &[&nowhere], UNORDERED)).await;
+    let (group, nowhere) = (fresh("g"), fresh("nowhere"));
+    let sidecar = Sidecar::start(kafka.bootstrap(), &protocol.quick(kafka, &group));
+    let mut subscription = Subscription::open(&sidecar, init(&group, &[&nowhere], UNORDERED)).await;
     let begun = Instant::now();
     let status = loop {
         if let Err(status) = subscription.next().await {
@@ -478,16 +480,17 @@ async fn a_topic_that_does_not_exist_ends_the_subscription_with_its_name() {
     assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kill_9_in_the_middle_of_a_subscription_skips_nothing() {
+async fn kill_9(protocol: Protocol) {
     let kafka = Kafka::shared();
     const COUNT: usize = 20_000;
     let topic = numbered(kafka, "kill", 4, COUNT).await;
     let group = fresh("g");
+    let mut settings = protocol.mortal(kafka, &group);
+    settings.push(("consume.commit_interval", "100ms"));
     let mut acked = HashSet::new();
     let mut seen = HashSet::new();
     for round in 0..3 {
-        let sidecar = Sidecar::start(kafka.bootstrap(), &MORTAL);
+        let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
         let mut subscription =
             Subscription::open(&sidecar, init(&group, &[&topic], PARTITION)).await;
         let target = if round == 2 {
@@ -509,13 +512,14 @@ async fn kill_9_in_the_middle_of_a_subscription_skips_nothing() {
     assert_eq!(seen.len(), COUNT, "skipped");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn acks_out_of_order_survive_kill_9_and_only_what_was_not_acked_comes_again() {
+async fn gaps(protocol: Protocol) {
     const COUNT: usize = 3_000;
     let kafka = Kafka::shared();
     let topic = numbered(kafka, "gaps", 3, COUNT).await;
     let group = fresh("g");
-    let sidecar = Sidecar::start(kafka.bootstrap(), &MORTAL);
+    let mut settings = protocol.mortal(kafka, &group);
+    settings.push(("consume.commit_interval", "100ms"));
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     let mut asked = init(&group, &[&topic], UNORDERED);
     asked.window = window(COUNT as u64 + 1);
     asked.confirm = proto::Confirm::Durable.into();
@@ -549,7 +553,7 @@ async fn acks_out_of_order_survive_kill_9_and_only_what_was_not_acked_comes_agai
     );
     drop(subscription);
 
-    let sidecar = Sidecar::start(kafka.bootstrap(), &MORTAL);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     let mut subscription = Subscription::open(&sidecar, asked).await;
     let again = subscription.take(3).await;
     let mut places: Vec<_> = again.iter().map(place).collect();
@@ -571,13 +575,13 @@ async fn acks_out_of_order_survive_kill_9_and_only_what_was_not_acked_comes_agai
     assert!(sidecar.stop().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_durable_settle_is_answered_when_kafka_has_it_and_not_before() {
+async fn durable(protocol: Protocol) {
     let kafka = Kafka::start(1, &[]);
     let topic = numbered(&kafka, "durable", 2, 100).await;
     let group = fresh("g");
     let interval = Duration::from_secs(10);
-    let settings = [("consume.commit_interval", "10s")];
+    let mut settings = protocol.quick(&kafka, &group);
+    settings.push(("consume.commit_interval", "10s"));
     let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     let mut asked = init(&group, &[&topic], UNORDERED);
     asked.window = window(100);
@@ -821,13 +825,12 @@ async fn member(
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_sidecar_joins_and_leaves_ten_times_and_nothing_is_skipped() {
+async fn churn(protocol: Protocol) {
     let kafka = Kafka::shared();
     let topic = kafka.topic("churn", 6).await;
     let group = fresh("g");
-    // Nobody dies here: with the defaults beside it, an ack is late only when the machine stands still for 10 s.
-    let settings = [("consume.heartbeat_interval", "300ms")];
+    // Nobody dies here: with the default session an ack is late only when the machine stands still for 10 s.
+    let settings = protocol.quick(kafka, &group);
     let steady = Sidecar::start(kafka.bootstrap(), &settings);
     let witness = Arc::new(Witness {
         acked: Mutex::default(),

@@ -354,3 +354,55 @@ fn the_table_of_keys_is_sound() {
     );
     assert_eq!(markdown_table().lines().count(), KEYS.len() + 2);
 }
+
+#[test]
+fn with_the_consumer_protocol_the_times_are_the_brokers() {
+    let consumer = ("consume.group_protocol", "consumer");
+    assert!(problems_of_flags(&[consumer]).is_empty());
+    for (key, setting) in [
+        (
+            "consume.session_timeout",
+            "group.consumer.session.timeout.ms",
+        ),
+        (
+            "consume.heartbeat_interval",
+            "group.consumer.heartbeat.interval.ms",
+        ),
+    ] {
+        // The default's own value too: whoever writes it down believes in it.
+        let default = key::find(key).unwrap().default.unwrap();
+        assert_one(
+            &problems_of_flags(&[consumer, (key, default)]),
+            &[key, "consume.group_protocol", setting],
+        );
+    }
+    // The drain is bounded by what the protocol has.
+    assert!(problems_of_flags(&[consumer, ("consume.revoke_drain", "299s")]).is_empty());
+    assert_one(
+        &problems_of_flags(&[consumer, ("consume.revoke_drain", "300s")]),
+        &["consume.revoke_drain: 300s must be shorter than 300s"],
+    );
+    assert_one(
+        &problems_of_flags(&[("consume.group_protocol", "share")]),
+        &["consume.group_protocol", "one of classic, consumer"],
+    );
+}
+
+#[test]
+fn an_instance_id_is_what_kafka_takes_for_one() {
+    let of = |id: &str| {
+        from_file(&format!("consume: {{instance_id: '{id}'}}"))
+            .config
+            .consume
+    };
+    assert_eq!(of("").instance_id, None);
+    assert_eq!(of("orders-0.a_B").instance_id.unwrap(), "orders-0.a_B");
+    let long = "x".repeat(250);
+    // The second is what Kubernetes leaves of a variable that it does not know.
+    for id in ["orders 0", "$(POD_NAME)", "ä", &long] {
+        assert_one(
+            &problems_of_flags(&[("consume.instance_id", id)]),
+            &["consume.instance_id", "at most 249 letters"],
+        );
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::{
     sync::atomic::Ordering,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,9 @@ use crate::{
 /// The shortest time between two commits, however many streams wait for one.
 pub(super) const PACE: Duration = Duration::from_millis(5);
 
+/// Between two tries of a commit that is waited for.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// No count of settlements is this one.
 pub(super) const NOTHING_SENT: u64 = u64::MAX;
 
@@ -38,8 +42,8 @@ impl Session {
         }
     }
 
-    /// Begins to commit what Kafka does not have yet.
-    pub(super) fn commit(&mut self, which: impl Fn(&Slot) -> bool) {
+    /// Begins to commit what Kafka does not have yet; says whether there was any.
+    pub(super) fn commit(&mut self, which: impl Fn(&Slot) -> bool) -> bool {
         let (mut commits, mut covers) = (Vec::new(), Vec::new());
         for (&index, slot) in self.slots.iter_mut().filter(|(_, slot)| which(slot)) {
             let settled = (slot.ledger.frontier(), slot.ledger.settlements());
@@ -73,7 +77,7 @@ impl Session {
             });
         }
         if commits.is_empty() {
-            return;
+            return false;
         }
         match self.consumer.commit(&commits) {
             Ok(()) => {
@@ -85,11 +89,11 @@ impl Session {
                 self.commit_again();
             }
         }
+        true
     }
 
     /// Whether a commit is to be sent without waiting for the interval. Not one that has just failed: it would fail again at once.
     pub(super) fn is_hurried(&self) -> bool {
-        let has_failed = |slot: &Slot| slot.committing.1 == NOTHING_SENT;
         let is_wanted = self.is_awaited() || self.is_held_up();
         is_wanted && self.commits_sent.is_empty() && !self.slots.values().any(has_failed)
     }
@@ -109,13 +113,34 @@ impl Session {
         in_time
     }
 
+    /// Commits, until Kafka has it all or `deadline`; says whether it has. A try that fails is repeated: a broker refuses a member's epoch
+    /// until the next heartbeat has brought the new one (KIP-848).
+    pub(super) fn commit_now(&mut self, which: impl Fn(&Slot) -> bool, deadline: Instant) -> bool {
+        loop {
+            if !self.wait_for_commits(deadline) {
+                return false;
+            }
+            if !self.commit(&which) {
+                return true;
+            }
+            if !self.wait_for_commits(deadline) || self.is_commit_final {
+                return false;
+            }
+            if self.slots.values().any(has_failed) {
+                thread::park_timeout(AGAIN.min(deadline.saturating_duration_since(Instant::now())));
+            }
+        }
+    }
+
     pub(super) fn commit_ended(&mut self, ended: CommitEnd) {
         let CommitEnd {
             offsets,
             error,
             is_too_long,
+            is_final,
             after,
         } = ended;
+        self.is_commit_final = is_final;
         if is_too_long {
             self.shorten_maps();
         }
@@ -203,9 +228,7 @@ impl Session {
     pub(super) fn leave(mut self, deadline: Instant) {
         let now = Instant::now();
         let half = now + deadline.saturating_duration_since(now) / 2;
-        self.wait_for_commits(half);
-        self.commit(|_| true);
-        let committed = self.wait_for_commits(half);
+        let committed = self.commit_now(|_| true, half);
         let closed = self.consumer.close(deadline);
         if !closed {
             metrics::subscribe().leaked.increment(1);
@@ -220,4 +243,8 @@ impl Session {
             );
         }
     }
+}
+
+fn has_failed(slot: &Slot) -> bool {
+    slot.committing.1 == NOTHING_SENT
 }

@@ -155,6 +155,7 @@ impl Session {
 
     pub(super) fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, now: Instant) {
         self.put_off_renewal();
+        self.consumer.look_around(&self.subscription.topics);
         self.generation += 1;
         if self.assigning.take().is_some() {
             // Overtaken before it was answered: answered now, with nothing.
@@ -220,12 +221,10 @@ impl Session {
         else {
             return;
         };
-        self.wait_for_commits(now + LAST_COMMIT);
-        self.commit(|slot| slot.revoking);
-        if !self.wait_for_commits(now + LAST_COMMIT) {
+        if !self.commit_now(|slot| slot.revoking, now + LAST_COMMIT) {
             tracing::warn!(
                 group = self.subscription.group,
-                "the last commit of revoked partitions has no answer yet"
+                "the last commit of revoked partitions was not made: what was settled since the one before may come again"
             );
         }
         self.hand_back(&partitions, PartitionChange::Revoked);

@@ -75,17 +75,30 @@ impl Session {
         }
     }
 
-    /// The old consumer leaves the group, the new one joins.
+    /// The old consumer leaves the group, the new one joins. That comes first, so that the group rebalances once; but two with one instance
+    /// id would fence each other, so there the old one goes first, and its partitions wait for the new one.
     pub(super) fn succeed(&mut self, successor: Consumer, now: Instant) {
-        let group = &self.subscription.group;
-        if let Err(error) = successor.subscribe(&self.subscription.topics) {
-            tracing::error!(group, error = %error, "the new consumer could not subscribe");
-        }
+        let is_static = self.limits.is_static;
         self.commits_sent.clear();
         let old = std::mem::replace(&mut self.consumer, successor);
+        if !is_static {
+            self.join();
+        }
         if !old.close(now + COMMIT_WAIT) {
             metrics::subscribe().leaked.increment(1);
         }
-        tracing::info!(group, "the consumer uses the new certificate");
+        if is_static {
+            self.join();
+        }
+        tracing::info!(
+            group = self.subscription.group,
+            "the consumer uses the new certificate"
+        );
+    }
+
+    fn join(&self) {
+        if let Err(error) = self.consumer.subscribe(&self.subscription.topics) {
+            tracing::error!(group = self.subscription.group, error = %error, "the new consumer could not subscribe");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    thread::JoinHandle,
     time::Instant,
 };
 
@@ -25,16 +26,22 @@ pub(in crate::consume) struct Start {
     pub(in crate::consume) commands: mpsc::Receiver<Command>,
     pub(in crate::consume) watch: Arc<Watch>,
     pub(in crate::consume) pool: Pool,
+    /// The thread of the session before, which holds the same instance id until its end: bounded, as a session's goodbye is.
+    pub(in crate::consume) predecessor: Option<JoinHandle<()>>,
 }
 
 impl Start {
-    pub(in crate::consume) fn run(self) {
+    pub(in crate::consume) fn run(mut self) {
         let group = self.subscription.group.clone();
+        if let Some(Err(_)) = self.predecessor.take().map(JoinHandle::join) {
+            tracing::error!(group, "the session before has panicked");
+        }
         let subscribed = Consumer::new(&self.cluster, &group).and_then(|consumer| {
             let topics = &self.subscription.topics;
             consumer
                 .subscribe(topics)
                 .map_err(|error| error.to_string())?;
+            consumer.look_around(topics);
             Ok(consumer)
         });
         let consumer = match subscribed {
@@ -71,6 +78,7 @@ impl Start {
             map_budget: self.limits.commit_metadata,
             commits_sent: VecDeque::new(),
             commits_made: 0,
+            is_commit_final: false,
             shown: metrics::Group::new(&group),
             commits: metrics::Commits::new(&group),
             certificates: self.cluster.certificates(),

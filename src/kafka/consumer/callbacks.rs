@@ -31,7 +31,7 @@ pub(super) struct Context {
     /// What librdkafka said of its last error: the error itself has only a code.
     said: Mutex<String>,
     pub(super) connection: Connection,
-    pub(super) closing: AtomicBool,
+    closing: AtomicBool,
 }
 
 impl Context {
@@ -47,6 +47,15 @@ impl Context {
 
     pub(super) fn events(&self) -> MutexGuard<'_, VecDeque<ConsumerEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on rebalances are answered here.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// What librdkafka said of its last error.
@@ -83,7 +92,7 @@ impl ConsumerContext for Context {
         list: &mut TopicPartitionList,
     ) {
         let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.closing.load(Ordering::Acquire) {
+        if self.is_closing() {
             // The loop is gone, and librdkafka waits for an answer.
             let answer = if assigned {
                 consumer.incremental_assign(list)
@@ -129,6 +138,17 @@ impl ConsumerContext for Context {
         self.events().push_back(ConsumerEvent::Committed(CommitEnd {
             offsets: committed,
             is_too_long: code == Some(Code::OffsetMetadataTooLarge),
+            is_final: matches!(
+                code,
+                Some(
+                    Code::UnknownMemberId
+                        | Code::FencedInstanceId
+                        | Code::FencedMemberEpoch
+                        | Code::Fatal
+                        | Code::GroupAuthorizationFailed
+                        | Code::TopicAuthorizationFailed
+                )
+            ),
             error: error.map(|error| error.to_string()),
             // Known to who began it.
             after: Duration::ZERO,

@@ -27,6 +27,9 @@ pub struct CommitEnd {
     pub error: Option<String>,
     /// That was because of the length of the metadata.
     pub is_too_long: bool,
+    /// The member is out of the group, so that the same commit cannot succeed. Otherwise it may, soon: the member's epoch was about to
+    /// change, or the coordinator.
+    pub is_final: bool,
     /// Since it was begun.
     pub after: Duration,
 }

@@ -70,6 +70,20 @@ pub(in crate::kafka) fn cluster_id<C: ClientContext>(
     }
 }
 
+/// Whether a consumer is a member of its group now, as the last answer to it said.
+pub(in crate::kafka) fn is_member<C: ClientContext>(client: &Client<C>) -> bool {
+    // SAFETY: the client is alive; what is answered is ours to destroy, or null.
+    unsafe {
+        let member = rd::rd_kafka_consumer_group_metadata(client.native_ptr());
+        if member.is_null() {
+            return false;
+        }
+        let generation = rd::rd_kafka_consumer_group_metadata_generation_id(member);
+        rd::rd_kafka_consumer_group_metadata_destroy(member);
+        generation > 0
+    }
+}
+
 /// Topics, in the order asked for.
 pub(in crate::kafka) fn topics<C: ClientContext>(
     client: &Client<C>,

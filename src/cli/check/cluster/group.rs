@@ -4,7 +4,10 @@ use super::{
     super::report::{Category, Report},
     Asked, counted, named,
 };
-use crate::kafka::inspect::{Answers, Denial, GroupFacts, Operation, denial};
+use crate::{
+    config::GroupProtocol,
+    kafka::inspect::{Answers, Denial, GroupFacts, Operation, denial},
+};
 
 /// How our consumers share partitions out.
 const ASSIGNOR: &str = "cooperative-sticky";
@@ -73,13 +76,14 @@ impl Asked<'_> {
                     &[Operation::Read],
                     facts.may.as_deref(),
                 );
-                state(report, name, facts);
+                let protocol = self.config.consume.group_protocol;
+                state(report, name, facts, protocol);
             }
         }
     }
 }
 
-fn state(report: &mut Report, name: &str, facts: &GroupFacts) {
+fn state(report: &mut Report, name: &str, facts: &GroupFacts, protocol: GroupProtocol) {
     const CATEGORY: Category = Category::Group;
     let coordinator = facts.coordinator.as_ref().map(named).unwrap_or_default();
     if facts.state == "Dead" {
@@ -93,6 +97,14 @@ fn state(report: &mut Report, name: &str, facts: &GroupFacts) {
         facts.state,
         counted(facts.members, "member")
     );
+    if facts.is_classic && facts.members > 0 && protocol == GroupProtocol::Consumer {
+        return report.failed(
+            CATEGORY,
+            name,
+            format!("{detail}; they are of the classic protocol, and may not let one in that is of the consumer protocol"),
+            "Use another group, or stop those members first: brokers take a group over from Java's own assignors, but not from librdkafka's cooperative-sticky.",
+        );
+    }
     if facts.is_classic
         && facts.members > 0
         && !facts.assignor.is_empty()
@@ -113,6 +125,16 @@ mod tests {
     use super::{super::super::report::Status, *};
 
     fn status(state: &'static str, members: usize, assignor: &str, is_classic: bool) -> Status {
+        with(GroupProtocol::Classic, state, members, assignor, is_classic)
+    }
+
+    fn with(
+        protocol: GroupProtocol,
+        state: &'static str,
+        members: usize,
+        assignor: &str,
+        is_classic: bool,
+    ) -> Status {
         let facts = GroupFacts {
             error: None,
             state,
@@ -123,7 +145,7 @@ mod tests {
             may: None,
         };
         let mut report = Report::default();
-        super::state(&mut report, "g", &facts);
+        super::state(&mut report, "g", &facts, protocol);
         report.rows()[0].status
     }
 
@@ -135,5 +157,9 @@ mod tests {
         assert_eq!(status("Dead", 0, "", true), Status::Ok);
         // Of the newer protocol (KIP-848): brokers translate between the two unless told not to.
         assert_eq!(status("Stable", 2, "uniform", false), Status::Ok);
+        let consumer = GroupProtocol::Consumer;
+        assert_eq!(with(consumer, "Stable", 2, ASSIGNOR, true), Status::Failed);
+        assert_eq!(with(consumer, "Empty", 0, "", true), Status::Ok);
+        assert_eq!(with(consumer, "Stable", 2, "uniform", false), Status::Ok);
     }
 }
