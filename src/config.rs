@@ -184,6 +184,10 @@ pub struct Consume {
     pub max_parked_records: usize,
     /// How much of a partition may be read beyond what can be delivered.
     pub look_ahead_bytes: u64,
+    /// How long leases may end and nothing be settled before the group is left; zero for ever.
+    pub stuck_leave: Duration,
+    /// How long nothing may be delivered of a partition where something waits before it is told.
+    pub stall_after: Duration,
     /// How long the caller of a stream may neither read nor say anything.
     pub read_grace: Duration,
     /// The longest lease, with all that prolongs it.

@@ -297,6 +297,10 @@ struct Limits {
     max_parked: usize,
     /// Of one partition: how many bytes may be read beyond what can be delivered.
     look_ahead: u64,
+    /// How long leases may end and nothing be settled before the group is left; zero for ever.
+    stuck_leave: Duration,
+    /// How long nothing may be delivered of a partition where something waits before it is told.
+    stall_after: Duration,
     /// How long a stream's caller may neither read nor say anything.
     read_grace: Duration,
     idle_leave: Duration,

@@ -258,6 +258,8 @@ impl Checked {
                 max_span_records: self.size("consume.max_span_records"),
                 max_parked_records: self.size("consume.max_parked_records"),
                 look_ahead_bytes: self.number("consume.look_ahead_bytes"),
+                stuck_leave: self.duration("consume.stuck_leave"),
+                stall_after: self.duration("consume.stall_after"),
                 read_grace: self.duration("consume.read_grace"),
                 max_lease: self.duration("consume.max_lease"),
                 revoke_drain: self.duration("consume.revoke_drain"),

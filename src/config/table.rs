@@ -275,6 +275,20 @@ const SIDECAR: &[Key] = &[
         "How much of a partition may be read and not yet delivered, in search of records whose keys are free and whose streams have room.",
     ),
     key(
+        "consume.stuck_leave",
+        millis(0, 24 * HOUR),
+        "120s",
+        "How long subscribers may let leases end and settle nothing before the sidecar leaves their group, so that others get its partitions; it \
+         joins again at the first sign of life. 0 for never.",
+    ),
+    key(
+        "consume.stall_after",
+        millis(1000, 24 * HOUR),
+        "30s",
+        "How long nothing may be delivered of a partition, although records wait and a subscriber has room, before the log and \
+         `outrigger_subscribe_stalled_partitions` say so, and why.",
+    ),
+    key(
         "consume.read_grace",
         millis(1000, HOUR),
         "60s",

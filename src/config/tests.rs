@@ -122,6 +122,8 @@ fn the_brokers_are_all_that_must_be_said() {
             max_span_records: 20_000,
             max_parked_records: 1000,
             look_ahead_bytes: 2 << 20,
+            stuck_leave: Duration::from_secs(120),
+            stall_after: Duration::from_secs(30),
             read_grace: Duration::from_secs(60),
             max_lease: Duration::from_secs(3600),
             revoke_drain: Duration::from_secs(10),

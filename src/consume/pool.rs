@@ -194,6 +194,8 @@ impl Pool {
             revoke_drain: consume.revoke_drain,
             max_lease: consume.max_lease,
             read_grace: consume.read_grace,
+            stuck_leave: consume.stuck_leave,
+            stall_after: consume.stall_after,
             max_span: consume.max_span_records,
             max_parked: consume.max_parked_records,
             look_ahead: consume.look_ahead_bytes,

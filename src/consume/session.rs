@@ -12,12 +12,14 @@ mod commit;
 mod dead;
 mod deliver;
 mod durable;
+mod liveness;
 mod pressure;
 mod rebalance;
 mod renew;
 mod retry;
 mod settle;
 mod show;
+mod stall;
 mod start;
 mod stream;
 mod times;
@@ -37,7 +39,9 @@ use self::{
     commit::PACE,
     dead::Copies,
     durable::Covered,
+    liveness::Liveness,
     rebalance::{Assigning, Revoking},
+    stall::Stall,
     stream::Stream,
     times::{Clock, Times},
 };
@@ -97,6 +101,10 @@ struct Slot {
     told: (usize, Option<String>),
     /// Why dead letters of it cannot be written.
     dead_trouble: Option<String>,
+    /// When something of it was last delivered, or it was taken on.
+    sent_at: Instant,
+    /// Why nothing was for long, when last looked.
+    stalled: Option<Stall>,
     /// What a record of it weighs, by the last ones.
     typical: u64,
     /// Not delivered from any more.
@@ -131,6 +139,7 @@ struct Session {
     /// The streams that keys are spread over.
     members: Vec<StreamId>,
     clock: Clock,
+    liveness: Liveness,
     phase: Phase,
     epochs: Epochs,
     next_slot: u32,
@@ -191,6 +200,7 @@ impl Session {
             self.spread();
             self.advance_retries(now);
             busy |= self.advance_dead_letters(now);
+            self.leave_if_dead(now);
             self.begin_renewal(now);
             self.advance_revoke(now);
             self.commit_if_due(now);
@@ -233,6 +243,13 @@ impl Session {
     }
 
     fn serve(&mut self, command: Command) {
+        if let Command::Attach { .. }
+        | Command::Window { .. }
+        | Command::Settle { .. }
+        | Command::Extend { .. } = &command
+        {
+            self.sign_of_life();
+        }
         if let Command::Window { stream, .. }
         | Command::Settle { stream, .. }
         | Command::Extend { stream, .. } = &command

@@ -98,6 +98,18 @@ impl Consumer {
         self.client.subscribe(&topics)
     }
 
+    /// Leaves the group, after a revoke of everything; [`Consumer::subscribe`] joins it again.
+    pub fn unsubscribe(&self) {
+        self.client.unsubscribe();
+    }
+
+    /// Whether anything of a partition is fetched and not taken yet.
+    pub fn has_waiting(&self, partition: &TopicPartition) -> bool {
+        self.queues
+            .get(partition)
+            .is_some_and(|queue| !queue.is_empty())
+    }
+
     /// Serves librdkafka's callbacks and returns the next thing that has happened, if any.
     pub fn poll(&mut self) -> Option<ConsumerEvent> {
         if let Some(event) = self.late.pop_front() {

@@ -53,6 +53,12 @@ const HELD_UP: Metric = row(
     &["group", "cause"],
     "Partitions held here that are read no further although streams have room, by the setting that bounds them; looked up once a second.",
 );
+const STALLED: Metric = row(
+    "outrigger_subscribe_stalled_partitions",
+    Kind::Gauge,
+    &["group", "cause"],
+    "Partitions of which nothing was delivered for `consume.stall_after`, although records wait and a stream has room, by cause; looked up once a second.",
+);
 const ASSIGNED: Metric = row(
     "outrigger_subscribe_assigned_partitions",
     Kind::Gauge,
@@ -85,6 +91,7 @@ pub(super) const ROWS: &[Metric] = &[
     OLDEST,
     STUCK,
     HELD_UP,
+    STALLED,
     ASSIGNED,
     LAG,
     ALIAS_LAG,
@@ -120,7 +127,7 @@ impl<T> Living<T> {
 }
 
 /// Figures by name.
-pub(crate) type Counts = Vec<(&'static str, u64)>;
+pub type Figures = Vec<(&'static str, u64)>;
 
 /// A group that is subscribed here.
 #[derive(Debug)]
@@ -129,8 +136,9 @@ pub struct Group {
     credit_records: AtomicU64,
     credit_bytes: AtomicU64,
     partitions: AtomicU64,
-    stuck: Mutex<Counts>,
-    held_up: Mutex<Counts>,
+    stuck: Mutex<Figures>,
+    held_up: Mutex<Figures>,
+    stalled: Mutex<Figures>,
     oldest: Mutex<Option<Instant>>,
 }
 
@@ -144,6 +152,7 @@ impl Group {
             partitions: AtomicU64::new(0),
             stuck: Mutex::default(),
             held_up: Mutex::default(),
+            stalled: Mutex::default(),
             oldest: Mutex::new(None),
         })
     }
@@ -156,9 +165,10 @@ impl Group {
     }
 
     /// How many records wait elsewhere than in the order of deliveries, and how many partitions are read no further, each by name.
-    pub(crate) fn stuck(&self, records: Counts, held_up: Counts) {
+    pub fn stuck(&self, records: Figures, held_up: Figures, stalled: Figures) {
         *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = records;
         *self.held_up.lock().unwrap_or_else(PoisonError::into_inner) = held_up;
+        *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) = stalled;
     }
 
     /// Since when its oldest unsettled delivery is out.
@@ -294,6 +304,7 @@ pub(super) fn draw(text: &mut Text) {
     });
     draw_counts(text, &STUCK, "state", |group| &group.stuck);
     draw_counts(text, &HELD_UP, "cause", |group| &group.held_up);
+    draw_counts(text, &STALLED, "cause", |group| &group.stalled);
     text.family(&ASSIGNED, |family| {
         for (group, (.., partitions)) in &groups {
             family.sample(&[("group", group)], partitions);
@@ -314,7 +325,7 @@ fn draw_counts(
     text: &mut Text,
     metric: &Metric,
     name: &str,
-    of: impl Fn(&Group) -> &Mutex<Counts>,
+    of: impl Fn(&Group) -> &Mutex<Figures>,
 ) {
     let mut sums = BTreeMap::<(Arc<str>, &str), u64>::new();
     for group in GROUPS.all() {

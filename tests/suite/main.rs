@@ -30,6 +30,7 @@ mod foreign;
 mod hostile;
 mod inject;
 mod lifecycle;
+mod liveness;
 mod membership;
 mod metrics;
 mod monitoring;

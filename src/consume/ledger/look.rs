@@ -74,6 +74,13 @@ impl<T: Payload> Ledger<T> {
         self.idle_bytes
     }
 
+    /// Whether anything is neither delivered nor settled.
+    pub fn has_idle(&self) -> bool {
+        let is_idle =
+            |entry: &Entry<T>| !matches!(entry.state, State::Settled | State::Delivered { .. });
+        self.entries.iter().any(is_idle)
+    }
+
     /// How many records are delivered and not settled.
     pub fn delivered(&self) -> usize {
         self.delivered

@@ -63,7 +63,7 @@ impl Session {
             return false;
         };
         let is_behind = !stream.unread.is_empty() || stream.unconfirmed.awaited() > UNREAD;
-        if stream.draining || is_behind || stream.has_suspect || !stream.has_room() {
+        if stream.draining || is_behind || stream.has_suspect || !stream.has_room_for(0) {
             return false;
         }
         // A suspect goes out alone: the stream first settles what it holds.
@@ -139,12 +139,12 @@ impl Session {
 }
 
 impl Stream {
-    fn has_room(&mut self) -> bool {
+    pub(super) fn has_room_for(&self, weight: u64) -> bool {
         Room {
             window: self.window,
-            held: &mut self.held,
+            held: &mut self.held.clone(),
         }
-        .fits(0)
+        .fits(weight)
     }
 }
 
@@ -252,6 +252,7 @@ fn fill(
             .expect("it was just there");
         if message.new_in_slot {
             slot.times.stamp(handed.serial, now);
+            slot.sent_at = now;
             message.new_in_slot = false;
         }
         let delay = match handed.payload.timestamp {

@@ -6,7 +6,7 @@ use super::{Session, Slot};
 use crate::consume::Limits;
 
 /// What holds a partition up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum HeldUp {
     /// What is settled above the first unsettled record hardly fits beside a commit: more of it would be delivered again after a restart.
     Map,

@@ -116,6 +116,8 @@ impl Session {
                 map_is_full: false,
                 told: (0, None),
                 dead_trouble: None,
+                sent_at: Instant::now(),
+                stalled: None,
                 typical: TYPICAL,
                 revoking: false,
                 dry: true,
@@ -185,7 +187,11 @@ impl Session {
         successor: Option<Consumer>,
         now: Instant,
     ) {
-        let by = now + self.limits.revoke_drain;
+        // Who settles nothing is not waited for.
+        let by = match self.liveness.is_away() {
+            true => now,
+            false => now + self.limits.revoke_drain,
+        };
         for slot in self
             .slots
             .values_mut()

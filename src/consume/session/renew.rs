@@ -19,7 +19,12 @@ impl Session {
     /// Begins when there is a new certificate and no rebalance is under way.
     pub(super) fn begin_renewal(&mut self, now: Instant) {
         let is_new = self.certificates.has_changed().unwrap_or(false);
-        if !is_new || now < self.renew_at || self.assigning.is_some() || self.revoking.is_some() {
+        if !is_new
+            || self.liveness.is_away()
+            || now < self.renew_at
+            || self.assigning.is_some()
+            || self.revoking.is_some()
+        {
             return;
         }
         let group = &self.subscription.group;
@@ -96,7 +101,7 @@ impl Session {
         );
     }
 
-    fn join(&self) {
+    pub(super) fn join(&self) {
         if let Err(error) = self.consumer.subscribe(&self.subscription.topics) {
             tracing::error!(group = self.subscription.group, error = %error, "the new consumer could not subscribe");
         }

@@ -26,6 +26,7 @@ impl Session {
             };
             let due = slot.ledger.due(moment, is_unread);
             metrics::subscribe().expired.increment(due.expired);
+            self.liveness.expired += due.expired;
             refunds.extend(due.refunds);
         }
         refund(&mut self.streams, &refunds);

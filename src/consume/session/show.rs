@@ -57,7 +57,7 @@ impl Session {
         if now >= self.look_at {
             self.look_at = now + LOOK;
             self.look_up_oldest();
-            self.look_up_stuck();
+            self.look_up_stuck(now);
         }
     }
 
@@ -70,7 +70,8 @@ impl Session {
         self.consumer.look_up_ends(full.collect());
     }
 
-    fn look_up_stuck(&self) {
+    fn look_up_stuck(&mut self, now: Instant) {
+        let stalled = self.look_up_stalls(now);
         let sum = |of: fn(&Slot) -> usize| self.slots.values().map(|slot| of(slot) as u64).sum();
         let stuck = vec![
             ("parked", sum(|slot| slot.ledger.parked())),
@@ -78,8 +79,8 @@ impl Session {
             ("blocked", sum(|slot| slot.ledger.blocked())),
         ];
         let causes = HeldUp::ALL.iter().map(|cause| cause.as_str());
-        self.shown
-            .stuck(stuck, causes.zip(self.held_up_partitions()).collect());
+        let held_up = causes.zip(self.held_up_partitions()).collect();
+        self.shown.stuck(stuck, held_up, stalled);
     }
 
     fn look_up_oldest(&mut self) {

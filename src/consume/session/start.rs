@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Phase, Session, dead::Copies, times::Clock};
+use super::{Phase, Session, dead::Copies, liveness::Liveness, times::Clock};
 use crate::{
     consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
     failure::{Failure, Reason},
@@ -61,6 +61,7 @@ impl Start {
             streams: BTreeMap::new(),
             members: Vec::new(),
             clock: Clock::new(),
+            liveness: Liveness::new(now),
             phase: Phase::Delivering,
             epochs: Epochs::new(),
             next_slot: 0,

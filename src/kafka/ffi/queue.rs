@@ -121,6 +121,12 @@ impl PartitionQueue {
         Some(Self { queue, wake })
     }
 
+    /// Whether nothing waits.
+    pub(in crate::kafka) fn is_empty(&self) -> bool {
+        // SAFETY: the queue is ours.
+        unsafe { rd::rd_kafka_queue_length(self.queue.as_ptr()) == 0 }
+    }
+
     /// Takes up to `max` records that are waiting and hands each to `take`; never blocks. Returns how many there were.
     pub(in crate::kafka) fn take(
         &self,

@@ -1,0 +1,163 @@
+//! Applications that are there and do nothing: others get their partitions, and whoever stands still is named.
+
+use std::time::Duration;
+
+use outrigger::grpc::proto::{self, PartitionEventKind, subscribe_response::Message};
+
+use crate::{
+    client::{Subscription, fill_topic, init, publish_request, record, window},
+    kafka::{Kafka, fresh},
+    sidecar::Sidecar,
+};
+
+const KEY: proto::Ordering = proto::Ordering::Key;
+
+/// A quick member of a group, whose leases end after 5 s.
+const SETTINGS: [(&str, &str); 3] = [
+    ("consume.stuck_leave", "3s"),
+    ("consume.heartbeat_interval", "300ms"),
+    ("consume.commit_interval", "100ms"),
+];
+
+fn asked(group: &str, topic: &str) -> proto::Init {
+    proto::Init {
+        window: window(10),
+        lease: Some(Duration::from_secs(5).try_into().unwrap()),
+        ..init(group, &[topic], KEY)
+    }
+}
+
+fn event(kind: PartitionEventKind) -> impl Fn(Message) -> Option<i32> {
+    move |message| match message {
+        Message::PartitionEvent(event) if event.kind() == kind => Some(event.partition),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_settles_nothing_loses_the_partitions_to_others_and_gets_some_back_with_a_sign_of_life()
+{
+    const COUNT: usize = 400;
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("dead-app", 4).await;
+    fill_topic(
+        kafka.bootstrap(),
+        &topic,
+        4,
+        (0..COUNT).map(|number| number.to_string()),
+    );
+    let group = fresh("g");
+    let dead = Sidecar::start(kafka.bootstrap(), &SETTINGS);
+    let mut lazy = Subscription::open(&dead, asked(&group, &topic)).await;
+    let held = lazy.take(10).await;
+    // Nobody else yet: it leaves all the same, and whoever comes has everything at once.
+    for _ in 0..4 {
+        lazy.find(event(PartitionEventKind::Revoked)).await;
+    }
+    let left = "outrigger_subscribe_groups_left_total";
+    assert_eq!(dead.metric(left), 1.0);
+    let alive = Sidecar::start(kafka.bootstrap(), &SETTINGS);
+    let mut good = Subscription::open(&alive, asked(&group, &topic)).await;
+    let mut count = 0;
+    while count < COUNT {
+        let deliveries = good.deliveries().await.unwrap();
+        assert!(
+            deliveries.iter().all(|delivery| delivery.attempt == 1),
+            "here they are new"
+        );
+        count += deliveries.len();
+        good.ack(&deliveries).await;
+    }
+    // A settle of what it once held: too late, and a sign of life.
+    let request = lazy.ack(&held[..1]).await;
+    let outcomes = lazy.settled(request).await;
+    assert_eq!(outcomes[0].outcome(), proto::Outcome::FencedPartitionMoved);
+    for _ in 0..2 {
+        lazy.find(event(PartitionEventKind::Assigned)).await;
+    }
+    let records = (0..40).map(|number| record(&topic, number.to_string()));
+    alive
+        .publisher()
+        .await
+        .publish(publish_request(records.collect()))
+        .await
+        .unwrap();
+    let fresh = lazy.take(1).await;
+    lazy.ack(&fresh).await;
+    assert_eq!(dead.metric(left), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_stands_still_is_named_with_the_cause() {
+    let kafka = Kafka::shared();
+    let settings = [
+        ("consume.stall_after", "1s"),
+        ("consume.max_span_records", "100"),
+    ];
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let of = |topic: &str, key: &str| proto::Record {
+        key: Some(key.to_owned().into()),
+        ..record(topic, "x")
+    };
+    let mut publisher = sidecar.publisher().await;
+    // The second record of a key waits for the first, which nobody settles.
+    let topic = kafka.topic("stall", 1).await;
+    publisher
+        .publish(publish_request(vec![of(&topic, "a"), of(&topic, "a")]))
+        .await
+        .unwrap();
+    let group = fresh("g");
+    let stalled = |group: &str, cause: &str| {
+        format!("outrigger_subscribe_stalled_partitions{{group=\"{group}\",cause=\"{cause}\"}}")
+    };
+    let patient = |group: &str, topic: &str| proto::Init {
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        window: window(1000),
+        ..init(group, &[topic], KEY)
+    };
+    let mut subscription = Subscription::open(&sidecar, patient(&group, &topic)).await;
+    let first = subscription.take(1).await;
+    sidecar
+        .wait_for_metric(&stalled(&group, "unsettled"), 1.0)
+        .await;
+    let line = sidecar.wait_for_log(|line| line["cause"] == "unsettled");
+    assert_eq!(line["partition"], format!("{topic}[0]"), "{line}");
+    subscription.ack(&first).await;
+    let second = subscription.take(1).await;
+    sidecar
+        .wait_for_metric(&stalled(&group, "unsettled"), 0.0)
+        .await;
+    // Tried again in an hour, and one of its key behind it.
+    publisher
+        .publish(publish_request(vec![of(&topic, "a")]))
+        .await
+        .unwrap();
+    let later = proto::settle_item::Action::Nack(proto::Nack {
+        delay: Some(Duration::from_secs(3600).try_into().unwrap()),
+        reason: String::new(),
+    });
+    subscription.settle(&second, later).await;
+    sidecar
+        .wait_for_metric(&stalled(&group, "parked"), 1.0)
+        .await;
+    // A bound of the partition.
+    let topic = kafka.topic("stall", 1).await;
+    fill_topic(
+        kafka.bootstrap(),
+        &topic,
+        1,
+        (0..500).map(|number| number.to_string()),
+    );
+    let group = fresh("g");
+    let mut subscription = Subscription::open(&sidecar, patient(&group, &topic)).await;
+    let held = subscription.take(100).await;
+    sidecar
+        .wait_for_metric(&stalled(&group, "max_span_records"), 1.0)
+        .await;
+    subscription.ack(&held).await;
+    let rest = subscription.take(1).await;
+    sidecar
+        .wait_for_metric(&stalled(&group, "max_span_records"), 0.0)
+        .await;
+    drop(rest);
+}
