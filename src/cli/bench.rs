@@ -18,7 +18,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use self::runs::Bed;
-use super::{Settings, client::runtime, fail, say, serve};
+use super::{Settings, client::runtime, fail, say, serve, subscribe::Order};
 use crate::{
     config::{Log, LogFormat},
     lifecycle::signal::Signals,
@@ -74,6 +74,12 @@ pub(super) struct Options {
     /// `publish.linger` of both sides, e.g. 5ms.
     #[arg(long)]
     linger: Option<String>,
+    /// Keys of a topic that is filled for subscribe; 0 for null keys.
+    #[arg(long, default_value_t = 10_000)]
+    keys: u64,
+    /// The order of a subscriber's deliveries.
+    #[arg(long, value_enum, default_value = "key")]
+    ordering: Order,
     /// What a subscriber may hold unsettled, in records.
     #[arg(long, default_value_t = 10_000)]
     window: u64,

@@ -54,7 +54,7 @@ pub(super) struct Subscribe {
     /// Where a group that has committed nothing begins.
     #[arg(long, value_enum, default_value = "earliest")]
     from: From,
-    /// In which order records come: each partition's, or any. All members of a group ask for the same.
+    /// In which order records come: each partition's, one of a key at a time, or any. All members of a group ask for the same.
     #[arg(long, value_enum, default_value = "partition")]
     ordering: Order,
     /// What to print of a record: %t topic, %p partition, %o offset, %k key, %s value, %T timestamp (ms; -1: none), %h headers as
@@ -81,9 +81,20 @@ enum From {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Order {
+pub(super) enum Order {
+    Key,
     Partition,
     Unordered,
+}
+
+impl std::convert::From<Order> for proto::Ordering {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Key => Self::Key,
+            Order::Partition => Self::Partition,
+            Order::Unordered => Self::Unordered,
+        }
+    }
 }
 
 impl Subscribe {
@@ -113,14 +124,10 @@ impl Subscribe {
             From::Earliest => proto::StartKind::Earliest,
             From::Latest => proto::StartKind::Latest,
         };
-        let ordering = match self.ordering {
-            Order::Partition => proto::Ordering::Partition,
-            Order::Unordered => proto::Ordering::Unordered,
-        };
         proto::Init {
             group: self.group.clone().unwrap_or_else(new_group),
             topics: self.topics.clone(),
-            ordering: ordering.into(),
+            ordering: proto::Ordering::from(self.ordering).into(),
             window: Some(self.window_for(self.count)),
             confirm: proto::Confirm::Recorded.into(),
             start: Some(proto::StartPosition {

@@ -5,6 +5,7 @@
 //! blocks; no bound is missing, so that a broker that is away fails the bench.
 
 use std::{
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -138,15 +139,21 @@ impl Producer {
     pub fn warm_up(&self, value: &[u8]) -> KafkaResult<()> {
         let from = self.client.context().total();
         for partition in &self.partitions {
-            let record = BaseRecord::<(), [u8]>::to(&self.topic);
+            let record = BaseRecord::<[u8], [u8]>::to(&self.topic);
             self.send(record.partition(*partition).payload(value))?;
         }
         self.wait_for(from + self.partitions.len() as u64)
     }
 
-    /// Produces `records` of `value` with at most `window` unanswered, from the thread that connected; says how long it took from the first
-    /// to the last report.
-    pub fn run(&self, records: u64, value: &[u8], window: u64) -> KafkaResult<Duration> {
+    /// Produces `records` of `value` with at most `window` unanswered, from the thread that connected, over so many keys (none: null keys);
+    /// says how long it took from the first to the last report.
+    pub fn run(
+        &self,
+        records: u64,
+        value: &[u8],
+        window: u64,
+        keys: Option<NonZeroU64>,
+    ) -> KafkaResult<Duration> {
         let reports = self.client.context();
         let from = reports.total();
         let begun = Instant::now();
@@ -155,13 +162,17 @@ impl Producer {
                 // Not for each single place that comes free.
                 self.wait_for(from + sent - window / 2)?;
             }
-            self.send(BaseRecord::to(&self.topic).payload(value))?;
+            let record = BaseRecord::to(&self.topic).payload(value);
+            match keys {
+                None => self.send(record)?,
+                Some(keys) => self.send(record.key(&(sent % keys).to_be_bytes()[..]))?,
+            }
         }
         self.wait_for(from + records)?;
         Ok(begun.elapsed())
     }
 
-    fn send(&self, mut record: BaseRecord<'_, (), [u8]>) -> KafkaResult<()> {
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> KafkaResult<()> {
         while let Err((error, back)) = self.client.send(record) {
             if error.rdkafka_error_code() != Some(Code::QueueFull) {
                 return Err(error);

@@ -1,6 +1,9 @@
 //! What a bench sends, and how much of it may be under way: the same on every path.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    num::NonZeroU64,
+};
 
 use bytes::Bytes;
 
@@ -8,6 +11,7 @@ use super::Options;
 use crate::{
     cli::client::{Connection, Sidecar},
     config::Config,
+    grpc::proto,
     record::RECORD_OVERHEAD,
 };
 
@@ -19,6 +23,10 @@ pub(super) struct Load {
     pub(super) records: u64,
     pub(super) batch: usize,
     pub(super) streams: usize,
+    /// How many keys a filled topic has; none: null keys.
+    pub(super) keys: Option<NonZeroU64>,
+    /// Of a subscriber's deliveries.
+    pub(super) ordering: proto::Ordering,
     /// Records, bytes.
     pub(super) subscribe_window: (u64, u64),
 }
@@ -38,6 +46,8 @@ impl Load {
             records: options.records,
             batch: options.batch as usize,
             streams: usize::from(options.streams),
+            keys: NonZeroU64::new(options.keys),
+            ordering: options.ordering.into(),
             subscribe_window: (options.window, options.window_bytes),
         }
     }
@@ -81,6 +91,8 @@ mod tests {
             records,
             batch: 100,
             streams,
+            keys: None,
+            ordering: proto::Ordering::Key,
             subscribe_window: (1, 1),
         }
     }

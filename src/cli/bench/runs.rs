@@ -94,7 +94,7 @@ impl Bed {
             let producer = direct::Producer::connect(config, &load.topic)?;
             if fill {
                 let missing = load.records.saturating_sub(producer.count()?);
-                producer.run(missing, &load.value, window)?;
+                producer.run(missing, &load.value, window, load.keys)?;
             }
             Ok(producer.partitions())
         })
@@ -206,7 +206,7 @@ fn publish_directly(config: &Config, load: &Load, window: u64) -> anyhow::Result
     let producer = direct::Producer::connect(config, &load.topic)?;
     producer.warm_up(&load.value)?;
     let before = cpu_seconds("self")?;
-    let took = producer.run(load.records, &load.value, window)?;
+    let took = producer.run(load.records, &load.value, window, None)?;
     Ok(Run {
         records: load.records,
         seconds: took.as_secs_f64(),

@@ -95,7 +95,7 @@ async fn subscribe_one(
     send(Request::Init(proto::Init {
         group,
         topics: vec![load.topic.clone()],
-        ordering: proto::Ordering::Partition.into(),
+        ordering: load.ordering.into(),
         window: Some(proto::Window {
             max_records: Some(load.subscribe_window.0),
             max_bytes: Some(load.subscribe_window.1),
