@@ -616,11 +616,49 @@ async fn durable(protocol: Protocol) {
             );
         }
     }
+    // What has failed waits for the interval: it is not sent again and again because somebody awaits it.
+    let failed = sidecar.metric("outrigger_subscribe_commits_total{result=\"error\"}");
+    assert!(failed < 10.0, "{failed} commits failed");
     kafka.tell("start 1");
     assert!(subscription.settled(request).await.is_empty());
     let ends: i64 = committed(kafka.bootstrap(), &group, &topic, 2).iter().sum();
     assert_eq!(ends, 100);
     assert!(sidecar.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_awaits_very_many_answers_gets_no_more_records_and_is_not_cut() {
+    const HELD: usize = 5_000;
+    let kafka = Kafka::start(1, &[]);
+    let topic = numbered(&kafka, "awaited", 1, HELD + 500).await;
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let mut asked = init(&fresh("g"), &[&topic], UNORDERED);
+    asked.window = window(HELD as u64);
+    asked.confirm = proto::Confirm::Durable.into();
+    let mut subscription = Subscription::open(&sidecar, asked).await;
+    let all = subscription.take(HELD).await;
+    assert_eq!(all.len(), HELD);
+    let allow = |records| subscribe_request::Message::Window(window(records).unwrap());
+    subscription.send(allow(0)).await;
+    kafka.tell("pause 1");
+    // A request for each: more than the session keeps answers for, and none of them can be given now.
+    let mut last = 0;
+    for one in all.chunks(1) {
+        last = subscription.ack(one).await;
+    }
+    let acked = "outrigger_subscribe_settled_records_total{action=\"ack\"}";
+    sidecar.wait_for_metric(acked, HELD as f64).await;
+    subscription.send(allow(HELD as u64)).await;
+    let early = subscription.deliveries_within(Duration::from_secs(1)).await;
+    assert!(early.is_empty(), "{} came", early.len());
+    kafka.tell("resume 1");
+    let mut rest = 0;
+    while rest < 500 || subscription.answered < last {
+        if let Message::Deliveries(deliveries) = subscription.next().await.expect("it lives") {
+            rest += deliveries.deliveries.len();
+        }
+    }
+    assert_eq!(rest, 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ impl Session {
     pub(super) fn end_drained_streams(&mut self) {
         for stream in self.streams.values_mut() {
             // Not before the answer to its last settle is on its way.
-            let is_answered = stream.unread.is_empty() && stream.unconfirmed.awaited() == 0;
+            let is_answered = !stream.is_behind() && stream.unconfirmed.awaited() == 0;
             if stream.draining && stream.held.records == 0 && is_answered {
                 stream.end(None);
             }

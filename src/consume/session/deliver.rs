@@ -62,7 +62,7 @@ impl Session {
         let Some(stream) = self.streams.get_mut(&id) else {
             return false;
         };
-        let is_behind = !stream.unread.is_empty() || stream.unconfirmed.awaited() > UNREAD;
+        let is_behind = stream.is_behind() || stream.unconfirmed.awaited() > UNREAD;
         if stream.draining || is_behind || stream.has_suspect || !stream.has_room_for(0) {
             return false;
         }

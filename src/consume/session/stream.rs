@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) end: Option<oneshot::Sender<Option<Failure>>>,
     /// Messages other than deliveries that do not fit the channel now.
     pub(super) unread: VecDeque<Outgoing>,
+    /// The answers of DURABLE that do not fit either: one commit may cover many requests, as many as what the stream held.
+    answers: VecDeque<Outgoing>,
     pub(super) confirm: Confirm,
     /// Its settles that no commit covers yet.
     pub(super) unconfirmed: Unconfirmed,
@@ -53,6 +55,7 @@ impl Stream {
             outgoing: Some(outgoing),
             end: Some(end),
             unread: VecDeque::new(),
+            answers: VecDeque::new(),
             confirm: options.confirm,
             unconfirmed: Unconfirmed::new(options.confirm),
             window: options.window,
@@ -65,6 +68,11 @@ impl Stream {
             next: 0,
             _open: metrics::subscribe().stream(),
         }
+    }
+
+    /// Whether something waits for room in its channel.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unread.is_empty() || !self.answers.is_empty()
     }
 
     /// Whether it takes part: keys are spread over such streams.
@@ -89,7 +97,7 @@ impl Stream {
     pub(super) fn has_unread(&self) -> bool {
         let is_waiting =
             |outgoing: &mpsc::Sender<Outgoing>| outgoing.capacity() < outgoing.max_capacity();
-        !self.unread.is_empty() || self.outgoing.as_ref().is_some_and(is_waiting)
+        self.is_behind() || self.outgoing.as_ref().is_some_and(is_waiting)
     }
 
     pub(super) fn tell(&mut self, message: Outgoing) {
@@ -100,7 +108,7 @@ impl Stream {
     /// Answers the requests of DURABLE that are covered, or can never be.
     pub(super) fn confirm(&mut self) {
         for (request_id, refused) in self.unconfirmed.answers() {
-            self.unread.push_back(Outgoing::Settled {
+            self.answers.push_back(Outgoing::Settled {
                 request_id,
                 refused,
             });
@@ -126,10 +134,12 @@ impl Stream {
         let Some(outgoing) = &self.outgoing else {
             return;
         };
-        while let Some(message) = self.unread.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(message)) = outgoing.try_send(message) {
-                self.unread.push_front(message);
-                return;
+        for waiting in [&mut self.unread, &mut self.answers] {
+            while let Some(message) = waiting.pop_front() {
+                if let Err(mpsc::error::TrySendError::Full(message)) = outgoing.try_send(message) {
+                    waiting.push_front(message);
+                    return;
+                }
             }
         }
     }
