@@ -378,7 +378,7 @@ fn waiting_ends_when_the_broker_comes_or_when_the_time_is_over() {
     let said = Said::of(kafka.bootstrap(), &vec![], &["--wait", "2s"]);
     said.failure("tcp");
     assert!(begun.elapsed() > Duration::from_secs(1), "it tried again");
-    let mut waiting = command(kafka.bootstrap(), &vec![], &["--wait", "60s"])
+    let mut waiting = command(kafka.bootstrap(), &vec![], &["--wait", "2m"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
