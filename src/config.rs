@@ -178,6 +178,8 @@ pub struct Consume {
     pub commit_interval: Duration,
     /// How many characters of a commit may say what is settled above its offset.
     pub commit_metadata: usize,
+    /// What records that are read and not settled may take, of all subscriptions together.
+    pub max_bytes: u64,
     /// How many records of a partition are kept, from the first that is not settled on.
     pub max_span_records: usize,
     /// How many of a partition may wait for another attempt.

@@ -291,6 +291,8 @@ struct Limits {
     revoke_drain: Duration,
     /// From a delivery on, however often it is prolonged.
     max_lease: Duration,
+    /// What all subscriptions together may hold.
+    max_bytes: u64,
     /// Of one partition: how many records are kept from the first that is not settled on.
     max_span: usize,
     /// Of one partition: how many may wait for another attempt.

@@ -255,6 +255,7 @@ impl Checked {
                 max_window_bytes: self.number("consume.max_window_bytes"),
                 commit_interval: self.duration("consume.commit_interval"),
                 commit_metadata: self.size("consume.commit_metadata"),
+                max_bytes: self.number("consume.max_bytes"),
                 max_span_records: self.size("consume.max_span_records"),
                 max_parked_records: self.size("consume.max_parked_records"),
                 look_ahead_bytes: self.number("consume.look_ahead_bytes"),

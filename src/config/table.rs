@@ -256,6 +256,13 @@ const SIDECAR: &[Key] = &[
          At most the brokers' `offset.metadata.max.bytes`; 0 for none.",
     ),
     key(
+        "consume.max_bytes",
+        bytes(64 * KIB, TIB),
+        "64MiB",
+        "How many bytes of records all subscriptions together may hold, read and not settled; beyond it nothing more is read. What is fetched ahead \
+         (`consume.prefetch_bytes`) comes on top.",
+    ),
+    key(
         "consume.max_span_records",
         count(100, 10_000_000),
         "20000",

@@ -119,6 +119,7 @@ fn the_brokers_are_all_that_must_be_said() {
             max_window_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
             commit_metadata: 4096,
+            max_bytes: 64 << 20,
             max_span_records: 20_000,
             max_parked_records: 1000,
             look_ahead_bytes: 2 << 20,

@@ -73,7 +73,8 @@ pub struct Ledger<T> {
     entries: VecDeque<Entry<T>>,
     order: Order,
     delivered: usize,
-    /// The bytes of what is neither delivered nor settled.
+    /// The bytes of what is not settled, and of that what is not delivered.
+    bytes: u64,
     idle_bytes: u64,
     /// The next offset that may be admitted.
     position: i64,
@@ -104,6 +105,7 @@ impl<T: Payload> Ledger<T> {
             entries: VecDeque::new(),
             order: Order::new(terms.ordering),
             delivered: 0,
+            bytes: 0,
             idle_bytes: 0,
             position,
             serial: 0,
@@ -149,6 +151,7 @@ impl<T: Payload> Ledger<T> {
         if is_settled {
             return Admitted::Settled;
         }
+        self.bytes += weight;
         self.idle_bytes += weight;
         match self.order.join(key, offset) {
             Some(before) => {
@@ -298,7 +301,9 @@ impl<T: Payload> Ledger<T> {
         entry.state = State::Settled;
         entry.trouble = None;
         self.settlements += 1;
-        self.idle_bytes -= entry.payload.take().map_or(0, |payload| payload.weight());
+        let weight = entry.payload.take().map_or(0, |payload| payload.weight());
+        self.bytes -= weight;
+        self.idle_bytes -= weight;
         let (offset, key) = (entry.offset, entry.key);
         self.order.drop(offset);
         match entry.behind {

@@ -41,6 +41,8 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     config: Arc<Config>,
     cluster: Cluster,
+    /// What all sessions together hold, in bytes.
+    memory: Arc<AtomicU64>,
     /// For dead letters.
     producer: Arc<Producer>,
     // A std mutex: sections are short and nothing awaits inside.
@@ -99,6 +101,7 @@ impl Pool {
         Self(Arc::new(Shared {
             config,
             cluster,
+            memory: Arc::default(),
             producer,
             state: Mutex::default(),
             next: AtomicU64::new(1),
@@ -196,6 +199,7 @@ impl Pool {
             read_grace: consume.read_grace,
             stuck_leave: consume.stuck_leave,
             stall_after: consume.stall_after,
+            max_bytes: consume.max_bytes,
             max_span: consume.max_span_records,
             max_parked: consume.max_parked_records,
             look_ahead: consume.look_ahead_bytes,
@@ -208,6 +212,7 @@ impl Pool {
         let run = session::Start {
             cluster: self.0.cluster.clone(),
             producer: Arc::clone(&self.0.producer),
+            memory: Arc::clone(&self.0.memory),
             subscription: subscription.clone(),
             limits,
             commands: receiver,

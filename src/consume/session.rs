@@ -13,6 +13,7 @@ mod dead;
 mod deliver;
 mod durable;
 mod liveness;
+mod memory;
 mod pressure;
 mod rebalance;
 mod renew;
@@ -40,6 +41,7 @@ use self::{
     dead::Copies,
     durable::Covered,
     liveness::Liveness,
+    memory::Memory,
     rebalance::{Assigning, Revoking},
     stall::Stall,
     stream::Stream,
@@ -140,6 +142,7 @@ struct Session {
     members: Vec<StreamId>,
     clock: Clock,
     liveness: Liveness,
+    memory: Memory,
     phase: Phase,
     epochs: Epochs,
     next_slot: u32,
@@ -207,6 +210,8 @@ impl Session {
             if self.phase == Phase::Delivering {
                 busy |= self.deliver();
             }
+            self.memory
+                .holds(self.slots.values().map(|slot| slot.ledger.bytes()).sum());
             self.end_drained_streams();
             self.tell_blocked();
             self.publish_status(now);

@@ -396,7 +396,11 @@ fn waiting_ends_when_the_broker_comes_or_when_the_time_is_over() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(!printed.contains('×'), "the last result counts: {printed}");
     // The first group of a cluster: its coordinator is only chosen now.
-    let said = Said::of(kafka.bootstrap(), &vec![], &["--group", "first"]);
+    let said = Said::of(
+        kafka.bootstrap(),
+        &vec![],
+        &["--group", "first", "--wait", "1m"],
+    );
     assert_eq!(said.code, Some(0), "{}", said.all);
     assert_eq!(said.row("group", "first")["status"], "ok");
     // One that stands still has a connection for everybody and an answer for nobody.

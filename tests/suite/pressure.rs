@@ -127,3 +127,48 @@ async fn a_busy_key_does_not_draw_the_whole_partition_into_memory() {
         .wait_for_metric(&held_up(&group, "look_ahead_bytes"), 0.0)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_subscriptions_together_hold_a_bound_and_none_starves() {
+    const COUNT: usize = 300;
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("memory", 1).await;
+    let body = "x".repeat(10_000);
+    let values = (0..COUNT).map(|number| format!("{number} {body}"));
+    fill_topic(kafka.bootstrap(), &topic, 1, values);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.max_bytes", "1MiB")]);
+    let groups = [fresh("g"), fresh("g")];
+    let asked = |group: &str| proto::Init {
+        // The lease does not end while they are held.
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        ..init(group, &[&topic], UNORDERED)
+    };
+    let mut greedy = Subscription::open(&sidecar, asked(&groups[0])).await;
+    let held = greedy.deliveries_within(Duration::from_secs(3)).await;
+    assert!(
+        (50..200).contains(&held.len()),
+        "about 1 MiB of 3: {}",
+        held.len()
+    );
+    sidecar
+        .wait_for_metric(&held_up(&groups[0], "max_bytes"), 1.0)
+        .await;
+    let mut modest = Subscription::open(&sidecar, asked(&groups[1])).await;
+    let mut count = 0;
+    while count < COUNT {
+        let some = modest
+            .deliveries()
+            .await
+            .expect("it may always read something");
+        count += some.len();
+        modest.ack(&some).await;
+    }
+    let mut open = held;
+    let mut seen = open.len();
+    while seen < COUNT {
+        greedy.ack(&open).await;
+        open = greedy.deliveries().await.expect("it goes on");
+        seen += open.len();
+    }
+    assert_eq!(seen, COUNT);
+}

@@ -69,6 +69,11 @@ impl<T: Payload> Ledger<T> {
         self.entries.len()
     }
 
+    /// The bytes of the records that are not settled.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The bytes of the records that are neither delivered nor settled.
     pub fn idle_bytes(&self) -> u64 {
         self.idle_bytes

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Session, Slot, UNREAD,
+    memory::Memory,
     stream::Stream,
     times::{Clock, millis},
 };
@@ -92,7 +93,6 @@ impl Session {
             window: stream.window,
             held: &mut stream.held,
         };
-        let limits = &self.limits;
         let mut too_large = None;
         for index in indexes {
             let slot = self.slots.get_mut(&index).expect("listed just now");
@@ -102,8 +102,11 @@ impl Session {
             stream.next = index + 1;
             match fill(
                 &mut message,
-                &mut self.consumer,
-                limits,
+                &mut Source {
+                    consumer: &mut self.consumer,
+                    limits: &self.limits,
+                    memory: &mut self.memory,
+                },
                 index,
                 slot,
                 id,
@@ -146,6 +149,13 @@ impl Stream {
         }
         .fits(weight)
     }
+}
+
+/// Where records are read, and within which bounds.
+struct Source<'a> {
+    consumer: &'a mut Consumer,
+    limits: &'a Limits,
+    memory: &'a mut Memory,
 }
 
 /// What a stream may hold, and does.
@@ -212,8 +222,7 @@ enum Fill {
 /// Adds what a partition has for the stream.
 fn fill(
     message: &mut Message,
-    consumer: &mut Consumer,
-    limits: &Limits,
+    from: &mut Source<'_>,
     index: u32,
     slot: &mut Slot,
     id: StreamId,
@@ -228,9 +237,10 @@ fn fill(
             if !room.fits(0) {
                 return Fill::Full;
             }
-            let may_read =
-                !message.suspects_only && slot.ledger.open_to(id) && slot.held_up(limits).is_none();
-            if !may_read || fetch(consumer, slot, room, message) == 0 {
+            let may_read = !message.suspects_only
+                && slot.ledger.open_to(id)
+                && slot.held_up(from.limits, from.memory).is_none();
+            if !may_read || fetch(from, slot, room, message) == 0 {
                 return Fill::More;
             }
             continue;
@@ -286,7 +296,7 @@ fn fill(
 }
 
 /// Takes about as many records out of the partition's queue as fit the message and the window.
-fn fetch(consumer: &mut Consumer, slot: &mut Slot, room: &Room<'_>, message: &Message) -> usize {
+fn fetch(from: &mut Source<'_>, slot: &mut Slot, room: &Room<'_>, message: &Message) -> usize {
     let Room { window, held } = room;
     let records = window
         .records
@@ -305,19 +315,21 @@ fn fetch(consumer: &mut Consumer, slot: &mut Slot, room: &Room<'_>, message: &Me
         dry,
         ..
     } = slot;
-    let fetched = consumer.fetch(partition, count as usize, |record| {
+    let mut bytes = 0;
+    let fetched = from.consumer.fetch(partition, count as usize, |record| {
         let weight = record.charged_bytes();
         // Quick to rise, slow to fall: an estimate that is too low takes more out of the queue than fits.
         *typical = weight.max(*typical - *typical / 8);
         let offset = record.offset;
         match ledger.admit(offset, record) {
-            Admitted::Waiting => {}
+            Admitted::Waiting => bytes += weight,
             Admitted::Settled => metrics::subscribe().restored.increment(1),
             Admitted::Passed => {
                 tracing::debug!(%partition, offset, "a record was fetched twice and is passed over");
             }
         }
     });
+    from.memory.took(bytes);
     *dry |= fetched < count as usize;
     reading.read(fetched as u64);
     fetched

@@ -2,7 +2,7 @@
 //!
 //! Not here: windows (`deliver`), and what librdkafka fetches ahead (`kafka/settings`).
 
-use super::{Session, Slot};
+use super::{Session, Slot, memory::Memory};
 use crate::consume::Limits;
 
 /// What holds a partition up.
@@ -16,10 +16,18 @@ pub(super) enum HeldUp {
     Parked,
     /// Enough is read, and none of it may go out: its keys are busy, or the streams that they belong to are.
     LookAhead,
+    /// All subscriptions together hold as much as they may.
+    Memory,
 }
 
 impl HeldUp {
-    pub(super) const ALL: [Self; 4] = [Self::Map, Self::Span, Self::Parked, Self::LookAhead];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Map,
+        Self::Span,
+        Self::Parked,
+        Self::LookAhead,
+        Self::Memory,
+    ];
 
     /// As the metric names it.
     pub(super) const fn as_str(self) -> &'static str {
@@ -28,14 +36,18 @@ impl HeldUp {
             Self::Span => "max_span_records",
             Self::Parked => "max_parked_records",
             Self::LookAhead => "look_ahead_bytes",
+            Self::Memory => "max_bytes",
         }
     }
 }
 
 impl Slot {
     /// Whether the partition may not be read further now, and why.
-    pub(super) fn held_up(&self, limits: &Limits) -> Option<HeldUp> {
+    pub(super) fn held_up(&self, limits: &Limits, memory: &Memory) -> Option<HeldUp> {
         let ledger = &self.ledger;
+        if memory.is_full() {
+            return Some(HeldUp::Memory);
+        }
         if ledger.span() >= limits.max_span {
             return Some(HeldUp::Span);
         }
@@ -60,7 +72,7 @@ impl Session {
     /// How many partitions are held up by each cause, by `HeldUp::ALL`.
     pub(super) fn held_up_partitions(&self) -> [u64; HeldUp::ALL.len()] {
         HeldUp::ALL.map(|cause| {
-            let is_cause = |slot: &&Slot| slot.held_up(&self.limits) == Some(cause);
+            let is_cause = |slot: &&Slot| slot.held_up(&self.limits, &self.memory) == Some(cause);
             self.slots.values().filter(is_cause).count() as u64
         })
     }

@@ -87,7 +87,7 @@ impl Session {
         if !ledger.has_idle() {
             let waits = self.consumer.has_waiting(&slot.partition);
             return slot
-                .held_up(&self.limits)
+                .held_up(&self.limits, &self.memory)
                 .filter(|_| waits)
                 .map(Stall::HeldUp);
         }

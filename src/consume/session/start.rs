@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     thread::JoinHandle,
     time::Instant,
 };
 
 use tokio::sync::mpsc;
 
-use super::{Phase, Session, dead::Copies, liveness::Liveness, times::Clock};
+use super::{Phase, Session, dead::Copies, liveness::Liveness, memory::Memory, times::Clock};
 use crate::{
     consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
     failure::{Failure, Reason},
@@ -24,6 +24,8 @@ pub(in crate::consume) struct Start {
     pub(in crate::consume) subscription: Subscription,
     pub(in crate::consume) limits: Limits,
     pub(in crate::consume) commands: mpsc::Receiver<Command>,
+    /// What all sessions together hold.
+    pub(in crate::consume) memory: Arc<AtomicU64>,
     pub(in crate::consume) watch: Arc<Watch>,
     pub(in crate::consume) pool: Pool,
     /// The thread of the session before, which holds the same instance id until its end: bounded, as a session's goodbye is.
@@ -62,6 +64,7 @@ impl Start {
             members: Vec::new(),
             clock: Clock::new(),
             liveness: Liveness::new(now),
+            memory: Memory::new(self.memory, self.limits.max_bytes),
             phase: Phase::Delivering,
             epochs: Epochs::new(),
             next_slot: 0,

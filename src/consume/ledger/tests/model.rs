@@ -185,7 +185,10 @@ fn run(ordering: Ordering, has_dead_letters: bool, steps: Vec<Step>) -> Result<(
         ledger.position(),
         "nothing is left behind"
     );
-    prop_assert_eq!((ledger.span(), ledger.idle_bytes()), (0, 0));
+    prop_assert_eq!(
+        (ledger.span(), ledger.bytes(), ledger.idle_bytes()),
+        (0, 0, 0)
+    );
     prop_assert_eq!(
         ledger.due_at().filter(|at| *at > model.now + LEASE),
         None,
