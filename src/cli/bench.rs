@@ -4,6 +4,7 @@
 //! one run each that does not count. Rates of a machine differ from run to run; the ratio, and the CPU-seconds of each process, are what to
 //! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run does (`publish`, `subscribe`; `kafka::direct`), the figures (`sheet`).
 
+mod crowd;
 mod idle;
 mod load;
 mod process;
@@ -40,6 +41,8 @@ pub(super) enum Bench {
     Subscribe(Options),
     /// Start time and idle memory of the sidecar.
     Idle(idle::Options),
+    /// Threads, memory and CPU of many subscriptions and streams that wait for records.
+    Crowd(crowd::Options),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -115,6 +118,9 @@ impl Bench {
             Self::Publish(options) => Ran::of(Kind::Publish, options),
             Self::Subscribe(options) => Ran::of(Kind::Subscribe, options),
             Self::Idle(options) => idle::measure(options).map(Ran::Measured),
+            Self::Crowd(options) => runtime()
+                .and_then(|runtime| runtime.block_on(crowd::measure(options)))
+                .map(Ran::Measured),
         };
         match measured {
             Ok(Ran::Measured(text)) => {

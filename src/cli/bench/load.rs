@@ -35,10 +35,7 @@ impl Load {
     /// As asked for.
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            // Hashers are seeded at random.
-            topic: options.topic.clone().unwrap_or_else(|| {
-                format!("outrigger-bench-{:016x}", RandomState::new().hash_one(()))
-            }),
+            topic: options.topic.clone().unwrap_or_else(fresh_name),
             // Not compressible, and the same on both paths.
             value: (0..options.size as u32)
                 .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -72,6 +69,12 @@ impl Load {
         );
         window.max(1) * self.streams as u64
     }
+}
+
+/// The name of a topic that is not there yet.
+pub(super) fn fresh_name() -> String {
+    // Hashers are seeded at random.
+    format!("outrigger-bench-{:016x}", RandomState::new().hash_one(()))
 }
 
 /// A connection of its own.

@@ -111,8 +111,17 @@ impl Target {
 
     /// Resident memory.
     pub(super) fn resident_kib(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// How many threads it has.
+    pub(super) fn threads(&self) -> anyhow::Result<u64> {
+        self.status("Threads:")
+    }
+
+    fn status(&self, field: &str) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let value = line.and_then(|line| line.split_whitespace().next());
         Ok(value.context("an odd /proc/*/status")?.parse()?)
     }
