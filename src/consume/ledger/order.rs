@@ -59,12 +59,10 @@ impl Order {
             return;
         }
         let whose = self.whose(key);
-        let ready = if is_suspect {
-            &mut self.suspects
-        } else {
-            &mut self.ready
-        };
-        ready.entry(whose).or_default().insert(offset);
+        self.pile(is_suspect)
+            .entry(whose)
+            .or_default()
+            .insert(offset);
     }
 
     /// The record goes out.
@@ -74,11 +72,7 @@ impl Order {
             return;
         }
         let whose = self.whose(key);
-        let ready = if is_suspect {
-            &mut self.suspects
-        } else {
-            &mut self.ready
-        };
+        let ready = self.pile(is_suspect);
         if let Some(offsets) = ready.get_mut(&whose) {
             offsets.remove(&offset);
             if offsets.is_empty() && whose.is_some() {
@@ -124,15 +118,20 @@ impl Order {
             return;
         }
         for is_suspect in [false, true] {
-            let ready = if is_suspect {
-                &mut self.suspects
-            } else {
-                &mut self.ready
-            };
-            let offsets: Vec<i64> = std::mem::take(ready).into_values().flatten().collect();
+            let offsets: Vec<i64> = std::mem::take(self.pile(is_suspect))
+                .into_values()
+                .flatten()
+                .collect();
             for offset in offsets {
                 self.put(offset, key_of(offset), is_suspect);
             }
+        }
+    }
+
+    fn pile(&mut self, is_suspect: bool) -> &mut Ready {
+        match is_suspect {
+            true => &mut self.suspects,
+            false => &mut self.ready,
         }
     }
 
