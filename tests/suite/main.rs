@@ -9,9 +9,11 @@
 )]
 
 mod certificates;
+mod checker;
 mod client;
 mod collector;
 mod commands;
+mod history;
 mod kafka;
 mod prometheus;
 mod secured;
