@@ -34,6 +34,7 @@ mod metrics;
 mod monitoring;
 mod publishing;
 mod readme;
+mod rebalances;
 mod rolling;
 mod subscribing;
 mod tracing;
