@@ -16,6 +16,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use tokio::{net::TcpStream, sync::mpsc};
@@ -368,6 +369,17 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64
 
 /// Every record of a topic, by partition, read directly.
 pub fn read_topic(bootstrap: &str, topic: &str) -> Log {
+    read_each(bootstrap, topic, |message| {
+        (message.offset(), message.payload().map(<[u8]>::to_vec))
+    })
+}
+
+/// What `of` says of every record of a topic, by partition, read directly.
+pub fn read_each<T>(
+    bootstrap: &str,
+    topic: &str,
+    of: impl Fn(&BorrowedMessage<'_>) -> T,
+) -> BTreeMap<i32, Vec<T>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "direct-reader")
@@ -395,7 +407,7 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Log {
             continue;
         };
         let message = message.unwrap();
-        let entry = (message.offset(), message.payload().map(<[u8]>::to_vec));
+        let entry = of(&message);
         records.get_mut(&message.partition()).unwrap().push(entry);
         if left
             .get(&message.partition())

@@ -9,9 +9,11 @@
 )]
 
 mod certificates;
+mod checker;
 mod client;
 mod collector;
 mod commands;
+mod history;
 mod kafka;
 mod prometheus;
 mod protocol;
@@ -38,6 +40,7 @@ mod ordering;
 mod pressure;
 mod publishing;
 mod readme;
+mod rebalances;
 mod retries;
 mod rolling;
 mod subscribing;
