@@ -96,14 +96,14 @@ fn memory(report: &mut Report, config: &Config, machine: &Machine, partitions: u
     // Streams are read ahead of their admission by as much again.
     let publishing = number(publish.max_in_flight_bytes).saturating_mul(2);
     let fetched = number(consume.prefetch_bytes).saturating_mul(number(partitions.max(1)));
-    let subscriber = consume.window_bytes.saturating_add(fetched);
+    let subscribing = consume.max_bytes.saturating_add(fetched);
     let needed = IDLE_BYTES
         .saturating_add(publishing)
-        .saturating_add(subscriber);
+        .saturating_add(subscribing);
     let words = format!(
-        "up to {} for publishing (twice publish.max_in_flight_bytes), {} for a subscriber of {} (consume.window_bytes and prefetch_bytes)",
+        "up to {} for publishing (twice publish.max_in_flight_bytes), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
         mib(publishing),
-        mib(subscriber),
+        mib(subscribing),
         match partitions {
             0 | 1 => "one partition".to_owned(),
             many => format!("{many} partitions"),
@@ -118,7 +118,7 @@ fn memory(report: &mut Report, config: &Config, machine: &Machine, partitions: u
             CATEGORY,
             CHECK,
             format!("{} allowed, {} may be needed: {words}", mib(allowed), mib(needed)),
-            "Raise the container's memory limit, or lower publish.max_in_flight_bytes or consume.window_bytes: over the limit the kernel kills the sidecar.",
+            "Raise the container's memory limit, or lower publish.max_in_flight_bytes or consume.max_bytes: over the limit the kernel kills the sidecar.",
         ),
     }
 }
