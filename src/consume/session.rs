@@ -271,6 +271,11 @@ impl Session {
                     }
                 }
             }
+            Command::Acknowledge { items, answer } => {
+                let outcomes = self.acknowledge(&items);
+                // Its caller may be gone.
+                let _ = answer.send(outcomes);
+            }
             Command::Drain { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.draining = true;

@@ -41,3 +41,4 @@ mod retries;
 mod rolling;
 mod subscribing;
 mod tracing;
+mod unary;
