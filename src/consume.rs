@@ -24,7 +24,7 @@ pub use self::{
     pool::{Pool, SubscriptionStatus},
     stream::{Stream, StreamHandle},
     token::Token,
-    unary::{Live, Pulled},
+    unary::{BlockedLook, Live, Look, PartitionLook, Pulled},
 };
 use crate::{
     failure::Failure,
@@ -298,6 +298,10 @@ enum Command {
     Acknowledge {
         items: Vec<SettleItem>,
         answer: oneshot::Sender<Vec<Option<Refusal>>>,
+    },
+    /// Tell where the group stands.
+    Look {
+        answer: oneshot::Sender<Look>,
     },
     /// Deliver nothing more; settles still count.
     Quiesce {

@@ -12,6 +12,7 @@ mod commit;
 mod dead;
 mod deliver;
 mod durable;
+mod look;
 mod pressure;
 mod rebalance;
 mod renew;
@@ -275,6 +276,10 @@ impl Session {
                 let outcomes = self.acknowledge(&items);
                 // Its caller may be gone.
                 let _ = answer.send(outcomes);
+            }
+            Command::Look { answer } => {
+                // Its caller may be gone.
+                let _ = answer.send(self.look());
             }
             Command::Drain { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {

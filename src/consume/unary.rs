@@ -1,18 +1,22 @@
-//! What is asked of a session in one call: records by a long poll, settlements by tokens.
+//! What is asked of a session in one call: records by a long poll, settlements by tokens, where the group stands.
 //!
 //! A pull is a stream whose first deliveries are its last. What it was given stays leased to it after the call, until it is settled by token
 //! or its lease ends; a pull that is given up before its answer gives back what it was sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 
 use super::{
     Command, Delivered, Outgoing, Pool, Refusal, SettleItem, Stream, StreamOptions, Subscription,
-    stream::Handle,
+    Token, stream::Handle,
 };
-use crate::failure::{Failure, Reason};
+use crate::{
+    failure::{Failure, Reason},
+    record::TopicPartition,
+};
 
 /// A session that lives here, to ask it something.
 #[derive(Debug)]
@@ -32,6 +36,11 @@ impl Live {
             .await
     }
 
+    /// Tells where the group stands here.
+    pub async fn look(&self) -> Result<Look, Failure> {
+        self.ask(|answer| Command::Look { answer }).await
+    }
+
     async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -43,6 +52,53 @@ impl Live {
             .await
             .map_err(|_| not_live(&self.subscription.group))
     }
+}
+
+/// Where a group stands in this sidecar.
+#[derive(Debug)]
+pub struct Look {
+    /// Those that are held here, by topic and number.
+    pub partitions: Vec<PartitionLook>,
+    /// Streams, and pulls that wait.
+    pub streams: usize,
+}
+
+/// Where a group stands in a partition.
+#[derive(Debug)]
+pub struct PartitionLook {
+    /// Which.
+    pub partition: TopicPartition,
+    /// The offset that Kafka has.
+    pub committed: i64,
+    /// The next offset to be read.
+    pub position: i64,
+    /// From the committed offset to the end, where that is known.
+    pub lag: Option<i64>,
+    /// Records delivered and not settled.
+    pub in_flight: u64,
+    /// Records that wait for another attempt, or for their copy to the dead letters.
+    pub parked: u64,
+    /// How long the oldest of all these is held.
+    pub oldest: Option<Duration>,
+    /// The first of those that are blocked.
+    pub blocked: Vec<BlockedLook>,
+}
+
+/// A record that somebody has to decide about.
+#[derive(Debug)]
+pub struct BlockedLook {
+    /// Settles it.
+    pub token: Token,
+    /// Empty for a null key.
+    pub key: Bytes,
+    /// Its offset.
+    pub offset: i64,
+    /// How often it was delivered and counted.
+    pub attempts: u32,
+    /// Why its last attempt failed.
+    pub reason: String,
+    /// How many records wait behind it.
+    pub waiting: u64,
 }
 
 /// Nobody subscribes as the group in this sidecar.

@@ -337,9 +337,10 @@ impl SubscriberService for Service {
 
     async fn get_subscription(
         &self,
-        _: Request<proto::GetSubscriptionRequest>,
+        request: Request<proto::GetSubscriptionRequest>,
     ) -> Result<Response<proto::GetSubscriptionResponse>, Status> {
-        Err(not_available("SubscriberService.GetSubscription"))
+        let caller = identity::of(&request)?;
+        unary::answer(self.look(&caller, request).await)
     }
 }
 

@@ -271,6 +271,116 @@ async fn a_draining_sidecar_answers_waiting_pulls_takes_acknowledgements_and_no_
     assert!(begun.elapsed() < Duration::from_secs(12), "{begun:?}");
 }
 
+async fn look(sidecar: &Sidecar, group: &str) -> Result<proto::GetSubscriptionResponse, Status> {
+    let request = proto::GetSubscriptionRequest {
+        group: group.to_owned(),
+    };
+    let answer = sidecar.subscriber().await.get_subscription(request).await?;
+    Ok(answer.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_group_shows_what_is_known_of_it_and_the_command_prints_it() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("looked-at", 1).await;
+    fill(kafka, &topic, 1, 0..6);
+    let sidecar = Sidecar::start(
+        kafka.bootstrap(),
+        &[("metrics.statistics_interval", "200ms")],
+    );
+    let group = fresh("g");
+    let status = look(&sidecar, &group).await.unwrap_err();
+    assert_eq!(reason(&status), "SUBSCRIPTION_NOT_FOUND");
+    let asked = proto::Init {
+        retry: Some(proto::RetryPolicy {
+            max_attempts: 2,
+            ..Default::default()
+        }),
+        ..init(&group, &[&topic], UNORDERED)
+    };
+    let nack = |token: &bytes::Bytes, delay| {
+        let nack = proto::Nack {
+            delay: span(delay),
+            reason: "no luck".to_owned(),
+        };
+        vec![(token.clone(), Action::Nack(nack))]
+    };
+    // 0 settled, 1 blocked, 2 parked, 3 in flight, 4 and 5 not delivered.
+    let held = pull(&sidecar, &asked, 4, 20_000).await.unwrap();
+    assert_eq!(held.len(), 4);
+    ack(&sidecar, &group, &held[..1]).await;
+    let outcomes = acknowledge(&sidecar, &group, nack(&held[1].token, 1)).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    let again = loop {
+        let pulled = pull(&sidecar, &asked, 1, 5000).await.unwrap();
+        if pulled[0].offset == 1 {
+            break pulled;
+        }
+        let release = Action::Release(proto::Release {});
+        let items = vec![(pulled[0].token.clone(), release)];
+        acknowledge(&sidecar, &group, items).await.unwrap();
+    };
+    for (token, delay) in [(&again[0].token, 1), (&held[2].token, 600_000)] {
+        let outcomes = acknowledge(&sidecar, &group, nack(token, delay)).await;
+        assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    }
+    let begun = Instant::now();
+    let partition = loop {
+        let found = look(&sidecar, &group).await.unwrap();
+        assert_eq!((found.streams, found.partitions.len()), (0, 1));
+        let partition = found.partitions[0].clone();
+        if partition.committed_offset == 1 && partition.lag == Some(5) {
+            break partition;
+        }
+        assert!(begun.elapsed() < crate::sidecar::PATIENCE, "{partition:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((&partition.topic, partition.partition), (&topic, 0));
+    assert_eq!((partition.in_flight, partition.parked), (1, 1));
+    assert!(partition.oldest_unsettled.is_some() && partition.position >= 4);
+    let [blocked] = &partition.blocked[..] else {
+        panic!("{partition:?}");
+    };
+    assert_eq!((blocked.offset, blocked.attempts), (1, 2));
+    assert_eq!((blocked.waiting, blocked.token.len()), (0, 24));
+    assert!(blocked.reason.contains("no luck"), "{}", blocked.reason);
+    // The same for people and for programs.
+    let run = |arguments: Vec<String>| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_outrigger"))
+            .arg("subscriptions")
+            .args(arguments)
+            .env("OUTRIGGER_ADDRESS", sidecar.grpc.to_string())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(Vec::new());
+    let heading = "1 partitions, lag 5, 1 in flight, 1 parked, 1 blocked";
+    for part in [
+        &*group,
+        heading,
+        &format!("{topic}[0]@1 after 2 attempts"),
+        "no luck",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&run(vec![group.clone(), "-ojson".to_owned()])).unwrap();
+    let first = &json[0]["partitions"][0];
+    assert_eq!(
+        (&json[0]["group"], &first["lag"]),
+        (&group.as_str().into(), &5.into())
+    );
+    assert_eq!(first["blocked"][0]["offset"], 1);
+    // The token that is listed decides.
+    let token = blocked.token.clone();
+    let outcomes = acknowledge(&sidecar, &group, vec![(token, Action::Ack(proto::Ack {}))]).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    let partition = look(&sidecar, &group).await.unwrap().partitions.remove(0);
+    assert!(partition.blocked.is_empty(), "{partition:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_record_is_skipped_by_an_ack_and_tried_again_by_a_nack() {
     let kafka = Kafka::shared();

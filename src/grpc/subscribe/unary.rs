@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::{Service, invalid};
 use crate::{
     access::Caller,
-    consume::Live,
+    consume::{BlockedLook, Live, PartitionLook},
     failure::Failure,
     grpc::{convert, deadline, proto, refuse_when_draining, status::status},
 };
@@ -75,6 +75,19 @@ impl Service {
         })
     }
 
+    pub(super) async fn look(
+        &self,
+        caller: &Caller,
+        request: Request<proto::GetSubscriptionRequest>,
+    ) -> Result<proto::GetSubscriptionResponse, Failure> {
+        let live = self.live(&request.into_inner().group, caller)?;
+        let look = live.look().await?;
+        Ok(proto::GetSubscriptionResponse {
+            partitions: look.partitions.into_iter().map(partition).collect(),
+            streams: look.streams as u32,
+        })
+    }
+
     /// The subscription of a group here, if the caller may read all of it.
     fn live(&self, group: &str, caller: &Caller) -> Result<Live, Failure> {
         if group.is_empty() {
@@ -87,5 +100,30 @@ impl Service {
             self.access.subscribe(caller, group, topic)?;
         }
         Ok(live)
+    }
+}
+
+fn partition(look: PartitionLook) -> proto::SubscriptionPartition {
+    proto::SubscriptionPartition {
+        topic: look.partition.topic,
+        partition: look.partition.partition,
+        committed_offset: look.committed,
+        position: look.position,
+        lag: look.lag,
+        in_flight: look.in_flight,
+        parked: look.parked,
+        oldest_unsettled: look.oldest.map(convert::duration),
+        blocked: look.blocked.into_iter().map(blocked).collect(),
+    }
+}
+
+fn blocked(look: BlockedLook) -> proto::BlockedRecord {
+    proto::BlockedRecord {
+        token: look.token.encode().to_vec().into(),
+        key: look.key,
+        offset: look.offset,
+        attempts: look.attempts,
+        reason: look.reason,
+        waiting: look.waiting,
     }
 }
