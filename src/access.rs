@@ -70,6 +70,22 @@ impl Access {
         }
     }
 
+    /// May the caller be in the group at all, to read any topic?
+    pub fn belong(&self, caller: &Caller, group: &str) -> Result<(), Failure> {
+        let allows = |rule: &Rule| matches_any(&rule.groups, group);
+        match self.allows(caller, Operation::Subscribe, allows) {
+            true => Ok(()),
+            false => Err(Failure::new(
+                Reason::NotAllowed,
+                format!(
+                    "{} may not subscribe as group {group:?} (access.rules)",
+                    caller.shown()
+                ),
+            )
+            .with_metadata("group", group)),
+        }
+    }
+
     /// May the caller look at the sidecar's state, drain it and change its log? Never from afar; the sidecar's own user always.
     pub fn admin(&self, caller: &Caller) -> Result<(), Failure> {
         if caller.is_local && (caller.is_owner || self.allows(caller, Operation::Admin, |_| true)) {

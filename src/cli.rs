@@ -17,6 +17,7 @@ mod publish;
 mod serve;
 mod stdout;
 mod subscribe;
+mod subscriptions;
 
 use std::{
     io::{self, Write},
@@ -57,6 +58,8 @@ enum Command {
     Publish(publish::Publish),
     /// Print records to standard output, and acknowledge what was printed.
     Subscribe(subscribe::Subscribe),
+    /// Show where the groups of a sidecar stand: lag, what is in flight, what waits, what is blocked.
+    Subscriptions(subscriptions::Subscriptions),
     /// Stop deliveries and wait until what is delivered is settled: the preStop hook.
     Drain(drain::Drain),
     /// Say whether the sidecar would work here, and what to do where it would not.
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => dev.run(),
         Command::Publish(publish) => publish.run(),
         Command::Subscribe(subscribe) => subscribe.run(),
+        Command::Subscriptions(subscriptions) => subscriptions.run(),
         Command::Drain(drain) => drain.run(),
         Command::Check(check) => check.run(),
         Command::Bench(bench) => bench.run(),

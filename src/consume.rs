@@ -1,7 +1,7 @@
 //! The consumer side: what a subscriber may hold, in which order, and what is committed of it.
 //!
-//! `ledger`, `map` and `token` are pure; `session` is the loop of one group on one thread; `stream` speaks to it; `pool` shares it among the local streams of
-//! its group. Not here: the wire (`grpc`), librdkafka (`kafka`).
+//! `ledger`, `map` and `token` are pure; `session` is the loop of one group on one thread; `stream` and `unary` speak to it; `pool` shares it among the local
+//! streams of its group. Not here: the wire (`grpc`), librdkafka (`kafka`).
 
 pub mod ledger;
 pub mod map;
@@ -9,6 +9,7 @@ mod pool;
 mod session;
 mod stream;
 mod token;
+mod unary;
 
 use std::{
     sync::Arc,
@@ -23,6 +24,7 @@ pub use self::{
     pool::{Pool, SubscriptionStatus},
     stream::{Stream, StreamHandle},
     token::Token,
+    unary::{BlockedLook, Live, Look, PartitionLook, Pulled},
 };
 use crate::{
     failure::Failure,
@@ -53,6 +55,23 @@ impl Subscription {
             ordering: self.ordering,
             retry: self.retry,
             has_dead_letters: self.dead_letter.is_some(),
+        }
+    }
+
+    /// The first field in which `asked` differs from this, which lives.
+    fn conflict(&self, asked: &Self) -> Option<&'static str> {
+        if self.topics != asked.topics {
+            Some("topics")
+        } else if self.ordering != asked.ordering {
+            Some("ordering")
+        } else if self.retry != asked.retry {
+            Some("retry")
+        } else if self.dead_letter != asked.dead_letter {
+            Some("dead_letter")
+        } else if self.start != asked.start {
+            Some("start")
+        } else {
+            None
         }
     }
 
@@ -87,6 +106,8 @@ pub struct StreamOptions {
     pub confirm: Confirm,
     /// The largest message that its caller takes.
     pub max_message_bytes: u64,
+    /// It is a pull: its first deliveries, of so many records at most, are its last, and its window is one for all pulls of the session.
+    pub pull: Option<u64>,
 }
 
 /// When a settle is answered.
@@ -272,6 +293,15 @@ enum Command {
     /// The caller has ended its stream, in order.
     Leave {
         stream: StreamId,
+    },
+    /// Settle by tokens alone, whoever holds what they speak of. Answered by position; absent: done.
+    Acknowledge {
+        items: Vec<SettleItem>,
+        answer: oneshot::Sender<Vec<Option<Refusal>>>,
+    },
+    /// Tell where the group stands.
+    Look {
+        answer: oneshot::Sender<Look>,
     },
     /// Deliver nothing more; settles still count.
     Quiesce {

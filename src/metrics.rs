@@ -31,7 +31,7 @@ pub use self::{
         RoundTrips, Statistics,
     },
     exposition::Exposition,
-    live::{Figures, Group, Partition},
+    live::{Figures, Group, Partition, lags_of},
     messaging::{Commits, Outcome, Reading, TopicSends},
     table::{Kind, Metric},
 };

@@ -96,7 +96,9 @@ fn advice(reason: Reason) -> (&'static str, &'static str) {
             "Create the topic, or correct its name; it is answered in about 5 s.",
         ),
         Reason::PartitionNotFound => (not, "Name a partition that the topic has, or none."),
-        Reason::SubscriptionNotFound => ("–", "Not used by this version."),
+        Reason::SubscriptionNotFound => {
+            ("–", "Subscribe or pull as the group in this sidecar first.")
+        }
         Reason::Unauthenticated => (
             not,
             "Send a token of `listen.tokens_file`, or show a certificate.",

@@ -14,6 +14,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
+use super::Settings;
 use crate::tls;
 
 /// How long a connection may take.
@@ -77,6 +78,21 @@ impl Sidecar {
             address: Some(address),
             ..Self::default()
         }
+    }
+
+    /// Beside the sidecar, its own configuration says where it is: the socket needs no token.
+    pub(super) fn beside(&self) -> Self {
+        let mut sidecar = self.clone();
+        if sidecar.address.is_none()
+            && let Ok(loaded) = Settings::default().load()
+        {
+            let listen = loaded.config.listen;
+            sidecar.address = listen
+                .unix
+                .map(|path| format!("unix:{}", path.display()))
+                .or_else(|| Some(listen.tcp?.to_string()));
+        }
+        sidecar
     }
 
     /// Connects, or says what to do.

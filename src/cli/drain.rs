@@ -5,7 +5,6 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{
-    Settings,
     client::{Sidecar, refusal, runtime},
     fail, say,
 };
@@ -37,23 +36,8 @@ impl Drain {
         }
     }
 
-    /// Beside the sidecar, its own configuration says where it is: the socket needs no token.
-    fn sidecar(&self) -> Sidecar {
-        let mut sidecar = self.sidecar.clone();
-        if sidecar.address.is_none()
-            && let Ok(loaded) = Settings::default().load()
-        {
-            let listen = loaded.config.listen;
-            sidecar.address = listen
-                .unix
-                .map(|path| format!("unix:{}", path.display()))
-                .or_else(|| Some(listen.tcp?.to_string()));
-        }
-        sidecar
-    }
-
     async fn drain(&self) -> anyhow::Result<proto::DrainResponse> {
-        let mut client = AdminServiceClient::new(self.sidecar().connect().await?);
+        let mut client = AdminServiceClient::new(self.sidecar.beside().connect().await?);
         let request = proto::DrainRequest {
             deadline: self.deadline.and_then(|deadline| deadline.try_into().ok()),
         };

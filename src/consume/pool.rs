@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Command, Handle, Limits, Stream, StreamOptions, Subscription, session};
+use super::{
+    Command, Handle, Limits, Stream, StreamOptions, Subscription, session,
+    unary::{Live, not_live},
+};
 use crate::{
     config::Config,
     failure::{Failure, Reason},
@@ -147,7 +150,7 @@ impl Pool {
             state.sessions.insert(subscription.group.clone(), entry);
         }
         let entry = &state.sessions[&subscription.group];
-        if let Some(field) = conflict(&entry.subscription, subscription) {
+        if let Some(field) = entry.subscription.conflict(subscription) {
             return Err(Failure::new(
                 Reason::SubscriptionConflict,
                 format!(
@@ -270,6 +273,16 @@ impl Pool {
         }
     }
 
+    /// The session of a group, to ask it something.
+    pub fn live(&self, group: &str) -> Result<Live, Failure> {
+        let state = self.state();
+        let entry = state.sessions.get(group).ok_or_else(|| not_live(group))?;
+        Ok(Live {
+            subscription: entry.subscription.clone(),
+            handle: entry.handle.clone(),
+        })
+    }
+
     /// Every session, by group.
     pub fn status(&self) -> Vec<SubscriptionStatus> {
         let mut status: Vec<_> = self
@@ -370,21 +383,5 @@ impl State {
         if let Some(entry) = self.sessions.remove(group) {
             self.leaving.insert(group.to_owned(), entry.thread);
         }
-    }
-}
-
-fn conflict(live: &Subscription, asked: &Subscription) -> Option<&'static str> {
-    if live.topics != asked.topics {
-        Some("topics")
-    } else if live.ordering != asked.ordering {
-        Some("ordering")
-    } else if live.retry != asked.retry {
-        Some("retry")
-    } else if live.dead_letter != asked.dead_letter {
-        Some("dead_letter")
-    } else if live.start != asked.start {
-        Some("start")
-    } else {
-        None
     }
 }

@@ -13,6 +13,7 @@ mod dead;
 mod deliver;
 mod durable;
 mod liveness;
+mod look;
 mod memory;
 mod pressure;
 mod rebalance;
@@ -251,6 +252,7 @@ impl Session {
         if let Command::Attach { .. }
         | Command::Window { .. }
         | Command::Settle { .. }
+        | Command::Acknowledge { .. }
         | Command::Extend { .. } = &command
         {
             self.sign_of_life();
@@ -292,6 +294,15 @@ impl Session {
                         slot.ledger.hand_back(stream);
                     }
                 }
+            }
+            Command::Acknowledge { items, answer } => {
+                let outcomes = self.acknowledge(&items);
+                // Its caller may be gone.
+                let _ = answer.send(outcomes);
+            }
+            Command::Look { answer } => {
+                // Its caller may be gone.
+                let _ = answer.send(self.look());
             }
             Command::Drain { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {

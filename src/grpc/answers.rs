@@ -37,6 +37,21 @@ impl Streams {
         }
     }
 
+    /// The place of one stream among them, or of a call that waits as a stream does.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
+            metrics::connections().refused(Reason::TooManyStreams);
+            let failure = Failure::new(
+                Reason::TooManyStreams,
+                format!(
+                    "{} streams are open already (listen.max_streams)",
+                    self.most
+                ),
+            );
+            status(&failure.with_retry_after(super::RETRY_AFTER))
+        })
+    }
+
     /// Serves a call with the task that `serve` makes of the channel of answers, or refuses it when too many are open.
     pub(super) fn serve<M, F>(
         &self,
@@ -47,17 +62,7 @@ impl Streams {
         M: Send + 'static,
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        let place = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            metrics::connections().refused(Reason::TooManyStreams);
-            let failure = Failure::new(
-                Reason::TooManyStreams,
-                format!(
-                    "{} streams are open already (listen.max_streams)",
-                    self.most
-                ),
-            );
-            status(&failure.with_retry_after(super::RETRY_AFTER))
-        })?;
+        let place = self.place()?;
         let (sender, messages) = mpsc::channel(capacity);
         let (ended, end) = oneshot::channel();
         let task = serve(sender);

@@ -7,7 +7,8 @@ mod subscribe;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(super) use self::subscribe::{
-    delivery, init, lease, outcomes, partition_event_kind, settle_items, window,
+    acknowledged, deliveries, init, lease, outcomes, partition_event_kind, positive, settle_items,
+    window,
 };
 use super::{proto, status::record_error};
 use crate::{

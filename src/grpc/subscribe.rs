@@ -1,9 +1,10 @@
-//! `SubscriberService`: the wire of a subscription. The work is `consume`'s.
+//! `SubscriberService`: the wire of a subscription. The work is `consume`'s; calls of one answer are in `unary`.
 //!
 //! One task serves a stream: it forwards what the session sends as the caller takes it, and reads the caller's messages all the while, so
 //! that a caller that does not read can still settle. It ends with the call; what the stream held is then delivered again.
 
 mod traced;
+mod unary;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     access::{Access, Caller},
-    consume::{self, Outgoing, Pool, StreamHandle, Token},
+    consume::{self, Outgoing, Pool, StreamHandle, StreamOptions, Subscription, Token},
     failure::{Failure, Reason},
     lifecycle::Lifecycle,
 };
@@ -60,16 +61,26 @@ impl Service {
         else {
             return Err(invalid("init", "must be the first message of the stream"));
         };
+        let (subscription, options) = self.agree(&init, caller)?;
+        self.pool.attach(&subscription, options)
+    }
+
+    /// What a first message asks for, if its caller may have it.
+    fn agree(
+        &self,
+        init: &proto::Init,
+        caller: &Caller,
+    ) -> Result<(Subscription, StreamOptions), Failure> {
         let asked = init.window.unwrap_or_default();
         let window = self.pool.window(asked.max_records, asked.max_bytes);
-        let (subscription, options) = convert::init(&init, window)?;
+        let (subscription, options) = convert::init(init, window)?;
         for topic in &subscription.topics {
             self.access.subscribe(caller, &subscription.group, topic)?;
         }
         for topic in subscription.dead_letter_topics() {
             self.access.publish(caller, &topic)?;
         }
-        self.pool.attach(&subscription, options)
+        Ok((subscription, options))
     }
 
     async fn serve(
@@ -168,7 +179,8 @@ impl Requests<'_> {
                 if settle.items.is_empty() {
                     return Err(invalid("settle.items", "must hold at least one item"));
                 }
-                let items = convert::settle_items(settle.items, self.has_dead_letters)?;
+                let items =
+                    convert::settle_items("settle.items", settle.items, self.has_dead_letters)?;
                 self.session.settle(settle.request_id, items).await;
             }
             Some(Message::Drain(_)) => {
@@ -205,10 +217,9 @@ impl Requests<'_> {
 fn outgoing(message: Outgoing) -> proto::SubscribeResponse {
     use subscribe_response::Message;
     response(match message {
-        Outgoing::Deliveries { records, until } => Message::Deliveries(proto::Deliveries {
-            deliveries: records.into_iter().map(convert::delivery).collect(),
-            lease_expiry: Some(convert::moment(until)),
-        }),
+        Outgoing::Deliveries { records, until } => {
+            Message::Deliveries(convert::deliveries(records, until))
+        }
         Outgoing::Settled {
             request_id,
             refused,
@@ -300,16 +311,21 @@ impl SubscriberService for Service {
 
     async fn pull(
         &self,
-        _: Request<proto::PullRequest>,
+        request: Request<proto::PullRequest>,
     ) -> Result<Response<proto::PullResponse>, Status> {
-        Err(not_available("SubscriberService.Pull"))
+        let place = self.streams.place()?;
+        let caller = identity::of(&request)?;
+        let answer = unary::answer(self.pulled(&caller, request).await);
+        drop(place);
+        answer
     }
 
     async fn acknowledge(
         &self,
-        _: Request<proto::AcknowledgeRequest>,
+        request: Request<proto::AcknowledgeRequest>,
     ) -> Result<Response<proto::AcknowledgeResponse>, Status> {
-        Err(not_available("SubscriberService.Acknowledge"))
+        let caller = identity::of(&request)?;
+        unary::answer(self.acknowledged(&caller, request).await)
     }
 
     async fn seek(
@@ -321,9 +337,10 @@ impl SubscriberService for Service {
 
     async fn get_subscription(
         &self,
-        _: Request<proto::GetSubscriptionRequest>,
+        request: Request<proto::GetSubscriptionRequest>,
     ) -> Result<Response<proto::GetSubscriptionResponse>, Status> {
-        Err(not_available("SubscriberService.GetSubscription"))
+        let caller = identity::of(&request)?;
+        unary::answer(self.look(&caller, request).await)
     }
 }
 

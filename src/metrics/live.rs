@@ -4,7 +4,7 @@
 //! always holds: what is dropped is not drawn. Not here: the sums and counts that stay (`messaging`).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -224,6 +224,14 @@ impl Partition {
         self.committed.store(offset, Ordering::Relaxed);
     }
 
+    /// Where it ends, as it was looked up or as the consumers told.
+    fn end(&self, ends: &HashMap<(String, String, i32), i64>) -> Option<i64> {
+        let name = (self.group.clone(), self.topic.clone(), self.partition);
+        let looked_up = self.end.load(Ordering::Relaxed);
+        let told = ends.get(&name).copied();
+        told.max(Some(looked_up).filter(|end| *end >= 0))
+    }
+
     /// Where the partition ends, looked up.
     pub fn ends(&self, offset: i64) {
         self.end.store(offset, Ordering::Relaxed);
@@ -238,6 +246,16 @@ struct Lag {
     committed: Option<i64>,
 }
 
+/// Of each partition, with the next offset to be read of it: how much is not committed, where its end is known.
+pub fn lags_of<'a>(partitions: impl Iterator<Item = (&'a Partition, i64)>) -> Vec<Option<i64>> {
+    let ends = clients::ends();
+    let lag = |(partition, position): (&Partition, i64)| {
+        let end = partition.end(&ends)?.max(position);
+        Some((end - partition.committed.load(Ordering::Relaxed)).max(0))
+    };
+    partitions.map(lag).collect()
+}
+
 /// By group, topic and, if they are told apart, partition.
 type Lags = BTreeMap<(Arc<str>, Arc<str>, Option<String>), Lag>;
 
@@ -246,15 +264,7 @@ fn lags() -> Lags {
     let ends = clients::ends();
     let mut lags = Lags::new();
     for partition in PARTITIONS.all() {
-        let name = (
-            partition.group.clone(),
-            partition.topic.clone(),
-            partition.partition,
-        );
-        let end = ends.get(&name).copied();
-        let Some(end) =
-            end.max(Some(partition.end.load(Ordering::Relaxed)).filter(|end| *end >= 0))
-        else {
+        let Some(end) = partition.end(&ends) else {
             // Nothing was read of it yet.
             continue;
         };

@@ -263,6 +263,42 @@ async fn subscribe(connection: &Connection, group: &str, topic: &str) -> String 
     }
 }
 
+/// A pull of nothing, and then an acknowledgement of nothing that exists, and a look.
+async fn pull(connection: &Connection, group: &str, topic: &str) -> [String; 3] {
+    let mut client = SubscriberServiceClient::new(connection.clone());
+    let pulled = client
+        .pull(proto::PullRequest {
+            init: Some(init(group, &[topic], proto::Ordering::Unordered)),
+            max_records: 1,
+            wait: Some(prost_types::Duration {
+                seconds: 0,
+                nanos: 1_000_000,
+            }),
+        })
+        .await;
+    let acknowledged = client
+        .acknowledge(proto::AcknowledgeRequest {
+            group: group.to_owned(),
+            items: vec![proto::SettleItem {
+                token: bytes::Bytes::new(),
+                action: Some(proto::settle_item::Action::Ack(proto::Ack {})),
+            }],
+        })
+        .await;
+    // Who may be in the group for another topic's sake learns that nobody pulls as it.
+    let looked = client
+        .get_subscription(proto::GetSubscriptionRequest {
+            group: group.to_owned(),
+        })
+        .await;
+    let seen = |found: String| found.replace("SUBSCRIPTION_NOT_FOUND", "NOT_ALLOWED");
+    [
+        answer(pulled),
+        seen(answer(acknowledged)),
+        seen(answer(looked)),
+    ]
+}
+
 async fn look(connection: &Connection) -> String {
     answer(
         AdminServiceClient::new(connection.clone())
@@ -377,6 +413,13 @@ async fn every_cell_of_principal_operation_and_topic_is_as_the_rules_say() {
                     found,
                     is_allowed(p, 1, t, g),
                 );
+                for found in pull(connection, &group, topic).await {
+                    check(
+                        format!("{principal} pulls {topic} as {group}"),
+                        found,
+                        is_allowed(p, 1, t, g),
+                    );
+                }
             }
         }
         check(
@@ -391,7 +434,7 @@ async fn every_cell_of_principal_operation_and_topic_is_as_the_rules_say() {
         wrong.len()
     );
     assert!(
-        cells == 78 && allowed > 20 && allowed < 58,
+        cells == 186 && allowed > 50 && allowed < 150,
         "{allowed} of {cells} are allowed"
     );
     assert!(sidecar.metric("outrigger_publish_failures_total{reason=\"NOT_ALLOWED\"}") > 0.0);

@@ -45,3 +45,4 @@ mod retries;
 mod rolling;
 mod subscribing;
 mod tracing;
+mod unary;

@@ -133,6 +133,7 @@ fn every_command_of_the_readme_works_as_printed() {
             "outrigger config show --set kafka.bootstrap_servers=localhost:9092" => {
                 assert!(run(command, "").contains("bootstrap_servers"));
             }
+            "outrigger subscriptions" => assert!(!run(command, &address).is_empty()),
             "outrigger drain" => assert!(run(command, &address).contains("drained")),
             _ if command.starts_with("outrigger bench ") => {
                 // The figures are of a release build; here only that it works, on a small load.

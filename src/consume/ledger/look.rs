@@ -115,6 +115,14 @@ impl<T: Payload> Ledger<T> {
         delivered.filter_map(|entry| entry.serial).min()
     }
 
+    /// When that record failed first which, of those that are not settled, failed before the others.
+    pub fn oldest_trouble(&self) -> Option<Moment> {
+        let troubled = self.entries.iter();
+        troubled
+            .filter_map(|entry| Some(entry.trouble.as_ref()?.first))
+            .min()
+    }
+
     /// When there is something to do, at the earliest, as far as time decides.
     pub fn due_at(&self) -> Option<Moment> {
         let timer = self.timers.first().map_or(Moment::MAX, |(at, _)| *at);

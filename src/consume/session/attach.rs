@@ -1,6 +1,7 @@
 //! Streams that come and go.
 //!
-//! What always holds: what a stream holds when it ends is delivered again; what it held when it died is suspect.
+//! What always holds: what a stream holds when it ends is delivered again; what it held when it died is suspect. A pull that was answered stays for what it
+//! holds, and all pulls together never hold more than one of their windows.
 
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use super::{Session, UNREAD, stream::Stream};
 use crate::{
     consume::{Outgoing, PartitionChange, StreamId, StreamOptions},
     failure::{Failure, Reason},
+    record::Usage,
 };
 
 impl Session {
@@ -54,8 +56,9 @@ impl Session {
         for (id, stream) in self.streams.extract_if(.., |_, stream| stream.is_over()) {
             for slot in self.slots.values_mut() {
                 match stream.outgoing {
-                    // We ended it.
+                    // We ended it, or nobody has seen what it was given.
                     None => slot.ledger.hand_back(id),
+                    Some(_) if stream.pull.is_some() => slot.ledger.hand_back(id),
                     Some(_) => slot.ledger.take_back(id, stream.held.records == 1, moment),
                 }
             }
@@ -64,7 +67,9 @@ impl Session {
 
     /// Keys belong to the streams that take part.
     pub(super) fn spread(&mut self) {
-        let members = self.streams.iter().filter(|(_, stream)| stream.is_member());
+        let pulled = self.pulled();
+        let takes_part = |stream: &Stream| stream.is_member() && !stream.is_crowded_out(pulled);
+        let members = self.streams.iter().filter(|(_, stream)| takes_part(stream));
         if members.clone().map(|(id, _)| id).eq(&self.members) {
             return;
         }
@@ -72,6 +77,15 @@ impl Session {
         for slot in self.slots.values_mut() {
             slot.ledger.spread(&self.members);
         }
+    }
+
+    /// What all pulls hold.
+    pub(super) fn pulled(&self) -> Usage {
+        let mut pulled = Usage::default();
+        for stream in self.streams.values().filter(|stream| stream.pull.is_some()) {
+            pulled.add(stream.held);
+        }
+        pulled
     }
 
     pub(super) fn end_drained_streams(&mut self) {

@@ -60,11 +60,21 @@ impl Session {
     }
 
     fn deliver_to(&mut self, id: StreamId) -> bool {
+        let beside = match self.streams.get(&id) {
+            // One that is not answered yet holds nothing itself.
+            Some(stream) if stream.pull.is_some() && !stream.is_kept => self.pulled(),
+            _ => Usage::default(),
+        };
         let Some(stream) = self.streams.get_mut(&id) else {
             return false;
         };
         let is_behind = stream.is_behind() || stream.unconfirmed.awaited() > UNREAD;
-        if stream.draining || is_behind || stream.has_suspect || !stream.has_room_for(0) {
+        if stream.draining
+            || stream.is_kept
+            || is_behind
+            || stream.has_suspect
+            || !stream.room(beside).fits(0)
+        {
             return false;
         }
         // A suspect goes out alone: the stream first settles what it holds.
@@ -91,6 +101,8 @@ impl Session {
         let indexes: Vec<u32> = order.map(|(&index, _)| index).collect();
         let mut room = Room {
             window: stream.window,
+            most: stream.most(),
+            beside,
             held: &mut stream.held,
         };
         let mut too_large = None;
@@ -132,6 +144,9 @@ impl Session {
         recorder.redelivered.increment(message.again);
         stream.has_suspect = message.records.iter().any(|record| record.is_suspect);
         let until = now + stream.lease;
+        if stream.pull.is_some() {
+            stream.keep();
+        }
         self.show_held(self.held());
         permit.send(Outgoing::Deliveries {
             records: message.records,
@@ -145,9 +160,25 @@ impl Stream {
     pub(super) fn has_room_for(&self, weight: u64) -> bool {
         Room {
             window: self.window,
+            most: self.most(),
+            beside: Usage::default(),
             held: &mut self.held.clone(),
         }
         .fits(weight)
+    }
+
+    /// Records that it may hold in any case.
+    fn most(&self) -> u64 {
+        self.pull.unwrap_or(u64::MAX)
+    }
+
+    fn room(&mut self, beside: Usage) -> Room<'_> {
+        Room {
+            window: self.window,
+            most: self.most(),
+            beside,
+            held: &mut self.held,
+        }
     }
 }
 
@@ -161,6 +192,10 @@ struct Source<'a> {
 /// What a stream may hold, and does.
 struct Room<'a> {
     window: Usage,
+    /// Records that it may hold in any case.
+    most: u64,
+    /// What others hold of the same window.
+    beside: Usage,
     held: &'a mut Usage,
 }
 
@@ -171,8 +206,17 @@ impl Room<'_> {
             records: 1,
             bytes: weight,
         };
-        let Self { window, held } = self;
-        window.records > 0 && window.bytes > 0 && (held.fits(one, *window) || held.records == 0)
+        let Self { window, most, .. } = self;
+        let held = self.held();
+        let is_open = window.records > 0 && window.bytes > 0 && self.held.records < *most;
+        is_open && (held.fits(one, *window) || held.records == 0)
+    }
+
+    /// What is held of the window.
+    fn held(&self) -> Usage {
+        let mut held = *self.held;
+        held.add(self.beside);
+        held
     }
 }
 
@@ -297,10 +341,11 @@ fn fill(
 
 /// Takes about as many records out of the partition's queue as fit the message and the window.
 fn fetch(from: &mut Source<'_>, slot: &mut Slot, room: &Room<'_>, message: &Message) -> usize {
-    let Room { window, held } = room;
+    let (window, held) = (room.window, room.held());
     let records = window
         .records
         .saturating_sub(held.records)
+        .min(room.most.saturating_sub(room.held.records))
         .min((MESSAGE_RECORDS - message.records.len()) as u64);
     let bytes = window
         .bytes

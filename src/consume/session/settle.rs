@@ -67,6 +67,18 @@ impl Session {
         }
     }
 
+    /// Settles by tokens alone, whoever holds what they speak of: answered by position, absent where it is done.
+    pub(super) fn acknowledge(&mut self, items: &[SettleItem]) -> Vec<Option<Refusal>> {
+        let mut ages = Ages::new(&self.clock);
+        let settled = items.iter().map(|item| {
+            let refusal = self.settle_one(item, &mut ages).err();
+            let stale = u64::from(refusal.is_some());
+            metrics::subscribe().stale.increment(stale);
+            refusal
+        });
+        settled.collect()
+    }
+
     pub(super) fn extend(
         &mut self,
         id: StreamId,

@@ -19,6 +19,12 @@ impl Session {
             .sum()
     }
 
+    /// How many streams have somebody at their other end.
+    pub(super) fn attached(&self) -> usize {
+        let streams = self.streams.values();
+        streams.filter(|stream| !stream.is_kept).count()
+    }
+
     /// Tells how much is delivered and not settled: before a subscriber can know it, so that nobody sees a count behind its own.
     pub(super) fn show_held(&self, held: usize) {
         let before = self.watch.unsettled.swap(held, Ordering::Relaxed);
@@ -30,9 +36,7 @@ impl Session {
     pub(super) fn publish_status(&mut self, now: Instant) {
         self.show(now);
         self.show_held(self.held());
-        self.watch
-            .streams
-            .store(self.streams.len(), Ordering::Relaxed);
+        self.watch.streams.store(self.attached(), Ordering::Relaxed);
         // Last: whoever sees it sees a count that no delivery raises any more.
         self.watch
             .quiet
@@ -42,7 +46,7 @@ impl Session {
     /// Tells the metrics what was counted in this turn, and how things stand.
     fn show(&mut self, now: Instant) {
         let mut credit = Usage::default();
-        for stream in self.streams.values().filter(|stream| !stream.draining) {
+        for stream in self.streams.values().filter(|stream| stream.is_member()) {
             credit.records += stream.window.records.saturating_sub(stream.held.records);
             credit.bytes += stream.window.bytes.saturating_sub(stream.held.bytes);
         }

@@ -39,9 +39,14 @@ pub(super) struct Stream {
     pub(super) max_message_bytes: u64,
     /// It gets no deliveries and ends when it holds nothing.
     pub(super) draining: bool,
+    /// How many records it may be given in all, for a pull.
+    pub(super) pull: Option<u64>,
+    /// A pull that was answered: it is here for what it holds alone.
+    pub(super) is_kept: bool,
     /// Where its next look for records begins, so that no partition starves.
     pub(super) next: u32,
-    pub(super) _open: Open,
+    /// Absent once it is kept.
+    open: Option<Open>,
 }
 
 impl Stream {
@@ -65,8 +70,10 @@ impl Stream {
             alive_at: Instant::now(),
             max_message_bytes: options.max_message_bytes,
             draining: false,
+            pull: options.pull,
+            is_kept: false,
             next: 0,
-            _open: metrics::subscribe().stream(),
+            open: Some(metrics::subscribe().stream()),
         }
     }
 
@@ -81,6 +88,12 @@ impl Stream {
             && self.outgoing.is_some()
             && self.window.records > 0
             && self.window.bytes > 0
+    }
+
+    /// Whether it is a pull, and other pulls hold all that it could.
+    pub(super) fn is_crowded_out(&self, pulled: Usage) -> bool {
+        let is_full = pulled.records >= self.window.records || pulled.bytes >= self.window.bytes;
+        self.pull.is_some() && is_full
     }
 
     /// Whether its caller has neither read nor said anything for so long, although there was something to read.
@@ -101,6 +114,9 @@ impl Stream {
     }
 
     pub(super) fn tell(&mut self, message: Outgoing) {
+        if self.outgoing.is_none() {
+            return;
+        }
         self.unread.push_back(message);
         self.flush();
     }
@@ -126,8 +142,20 @@ impl Stream {
         }
     }
 
+    /// A pull was given what it was given: what it holds stays with it, though nobody is there.
+    pub(super) fn keep(&mut self) {
+        self.is_kept = true;
+        self.outgoing = None;
+        self.unread.clear();
+        self.end = None;
+        self.open = None;
+    }
+
     pub(super) fn is_over(&self) -> bool {
-        self.outgoing.as_ref().is_none_or(mpsc::Sender::is_closed)
+        match self.is_kept {
+            true => self.held.records == 0,
+            false => self.outgoing.as_ref().is_none_or(mpsc::Sender::is_closed),
+        }
     }
 
     pub(super) fn flush(&mut self) {

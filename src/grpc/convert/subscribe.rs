@@ -1,8 +1,11 @@
 //! The same for subscriptions.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use super::{timestamp, unknown};
+use super::{moment, timestamp, unknown};
 use crate::{
     consume::{
         Action, Confirm, Delivered, Ordering, PartitionChange, Refusal, Retry, SettleItem,
@@ -94,6 +97,7 @@ pub(in crate::grpc) fn init(
             0 => DEFAULT_MESSAGE_BYTES,
             bytes => bytes,
         },
+        pull: None,
     };
     Ok((subscription, options))
 }
@@ -154,7 +158,7 @@ fn retry(asked: proto::RetryPolicy) -> Result<Retry, Failure> {
 const LONGEST: Duration = Duration::from_hours(24 * 7);
 
 /// A time that was asked for; not negative, and not absurd.
-fn positive(
+pub(in crate::grpc) fn positive(
     field: &str,
     asked: Option<prost_types::Duration>,
 ) -> Result<Option<Duration>, Failure> {
@@ -177,6 +181,7 @@ const DEFAULT_MESSAGE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The items of a settle.
 pub(in crate::grpc) fn settle_items(
+    path: &str,
     items: Vec<proto::SettleItem>,
     has_dead_letters: bool,
 ) -> Result<Vec<SettleItem>, Failure> {
@@ -189,7 +194,7 @@ pub(in crate::grpc) fn settle_items(
                 Some(Asked::Ack(_)) => Action::Ack,
                 Some(Asked::Release(_)) => Action::Release,
                 Some(Asked::Nack(nack)) => {
-                    let field = format!("settle.items[{index}].nack.delay");
+                    let field = format!("{path}[{index}].nack.delay");
                     let delay = positive(&field, nack.delay)?;
                     Action::Nack {
                         delay: delay.filter(|delay| !delay.is_zero()),
@@ -207,7 +212,7 @@ pub(in crate::grpc) fn settle_items(
                 None => {
                     return Err(Failure::invalid(
                         Reason::InvalidRequest,
-                        format!("settle.items[{index}].action"),
+                        format!("{path}[{index}].action"),
                         "must be set",
                     ));
                 }
@@ -220,8 +225,15 @@ pub(in crate::grpc) fn settle_items(
         .collect()
 }
 
-/// A record on its way to a subscriber.
-pub(in crate::grpc) fn delivery(delivered: Delivered) -> proto::Delivery {
+/// Records on their way to a subscriber.
+pub(in crate::grpc) fn deliveries(records: Vec<Delivered>, until: Instant) -> proto::Deliveries {
+    proto::Deliveries {
+        deliveries: records.into_iter().map(delivery).collect(),
+        lease_expiry: Some(moment(until)),
+    }
+}
+
+fn delivery(delivered: Delivered) -> proto::Delivery {
     let Delivered {
         token,
         topic,
@@ -258,6 +270,15 @@ pub(in crate::grpc) fn delivery(delivered: Delivered) -> proto::Delivery {
         attempt,
         suspect: is_suspect,
     }
+}
+
+/// Every item: what became of it, done where nothing refused it.
+pub(in crate::grpc) fn acknowledged(refused: Vec<Option<Refusal>>) -> Vec<proto::ItemOutcome> {
+    let item = |(index, refusal): (usize, Option<Refusal>)| proto::ItemOutcome {
+        index: index as u32,
+        outcome: refusal.map_or(proto::Outcome::Recorded, outcome).into(),
+    };
+    refused.into_iter().enumerate().map(item).collect()
 }
 
 /// The items that changed nothing.

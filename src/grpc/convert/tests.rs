@@ -186,7 +186,7 @@ fn settle_items_that_are_not_built_are_refused_by_name() {
         (seconds(0), None),
         (seconds(1), Some(Duration::from_secs(1))),
     ] {
-        let items = settle_items(vec![item(Some(nack(delay)))], false).unwrap();
+        let items = settle_items("settle.items", vec![item(Some(nack(delay)))], false).unwrap();
         let nacked = Action::Nack {
             delay: expected,
             reason: "why".into(),
@@ -202,11 +202,18 @@ fn settle_items_that_are_not_built_are_refused_by_name() {
         (None, Reason::InvalidRequest),
     ] {
         assert_eq!(
-            settle_items(vec![item(action)], false).unwrap_err().reason,
+            settle_items("settle.items", vec![item(action)], false)
+                .unwrap_err()
+                .reason,
             reason
         );
     }
-    let items = settle_items(vec![item(Some(Asked::Ack(proto::Ack {})))], false).unwrap();
+    let items = settle_items(
+        "settle.items",
+        vec![item(Some(Asked::Ack(proto::Ack {})))],
+        false,
+    )
+    .unwrap();
     assert!(items[0].token.is_none(), "an empty token is none");
 }
 

@@ -1,0 +1,478 @@
+//! A subscription without a stream: records by long polls, settlements by tokens from any connection.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use outrigger::grpc::proto::{self, settle_item::Action};
+use tonic::{Request, Status};
+
+use crate::{
+    client::{Subscription, committed, fill_topic, init, reason, text, window},
+    kafka::{Kafka, fresh},
+    sidecar::Sidecar,
+};
+
+const KEY: proto::Ordering = proto::Ordering::Key;
+const PARTITION: proto::Ordering = proto::Ordering::Partition;
+const UNORDERED: proto::Ordering = proto::Ordering::Unordered;
+
+fn span(millis: u64) -> Option<prost_types::Duration> {
+    Some(Duration::from_millis(millis).try_into().unwrap())
+}
+
+fn fill(kafka: &Kafka, topic: &str, partitions: i32, numbers: std::ops::Range<usize>) {
+    let values = numbers.map(|number| number.to_string());
+    fill_topic(kafka.bootstrap(), topic, partitions, values);
+}
+
+/// One pull, on a connection of its own as from a shell.
+async fn pull(
+    sidecar: &Sidecar,
+    init: &proto::Init,
+    max_records: u32,
+    wait: u64,
+) -> Result<Vec<proto::Delivery>, Status> {
+    let request = proto::PullRequest {
+        init: Some(init.clone()),
+        max_records,
+        wait: span(wait),
+    };
+    let answer = sidecar.subscriber().await.pull(request).await?;
+    let deliveries = answer.into_inner().deliveries.expect("deliveries");
+    assert_eq!(
+        deliveries.lease_expiry.is_some(),
+        !deliveries.deliveries.is_empty()
+    );
+    Ok(deliveries.deliveries)
+}
+
+async fn acknowledge(
+    sidecar: &Sidecar,
+    group: &str,
+    items: Vec<(bytes::Bytes, Action)>,
+) -> Result<Vec<proto::Outcome>, Status> {
+    let items = items
+        .into_iter()
+        .map(|(token, action)| proto::SettleItem {
+            token,
+            action: Some(action),
+        })
+        .collect();
+    let request = proto::AcknowledgeRequest {
+        group: group.to_owned(),
+        items,
+    };
+    let answer = sidecar.subscriber().await.acknowledge(request).await?;
+    let outcomes = answer.into_inner().outcomes;
+    for (index, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.index as usize, index);
+    }
+    Ok(outcomes.iter().map(proto::ItemOutcome::outcome).collect())
+}
+
+fn acks(deliveries: &[proto::Delivery]) -> Vec<(bytes::Bytes, Action)> {
+    deliveries
+        .iter()
+        .map(|delivery| (delivery.token.clone(), Action::Ack(proto::Ack {})))
+        .collect()
+}
+
+async fn ack(sidecar: &Sidecar, group: &str, deliveries: &[proto::Delivery]) {
+    let outcomes = acknowledge(sidecar, group, acks(deliveries)).await.unwrap();
+    assert_eq!(outcomes, vec![proto::Outcome::Recorded; deliveries.len()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_and_a_stream_share_a_group_and_everything_is_done_once() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("shared", 2).await;
+    let (count, group) = (300, fresh("g"));
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let asked = init(&group, &[&topic], UNORDERED);
+    let mut stream = Subscription::open(
+        &sidecar,
+        proto::Init {
+            window: window(10),
+            ..asked.clone()
+        },
+    )
+    .await;
+    fill(kafka, &topic, 2, 0..count);
+    let (mut done, mut by_stream, mut by_pulls) = (Vec::new(), 0, 0);
+    while done.len() < count {
+        let streamed = stream.deliveries_within(Duration::from_millis(50)).await;
+        by_stream += streamed.len();
+        done.extend(streamed.iter().map(text));
+        if !streamed.is_empty() {
+            stream.ack(&streamed).await;
+        }
+        for _ in 0..2 {
+            let pulled = pull(&sidecar, &asked, 20, 300).await.unwrap();
+            assert!(pulled.len() <= 20, "{}", pulled.len());
+            by_pulls += pulled.len();
+            done.extend(pulled.iter().map(text));
+            if !pulled.is_empty() {
+                ack(&sidecar, &group, &pulled).await;
+            }
+        }
+    }
+    let different: BTreeSet<&String> = done.iter().collect();
+    assert_eq!((done.len(), different.len()), (count, count));
+    assert!(by_stream > 0 && by_pulls > 0, "{by_stream} and {by_pulls}");
+    stream.leave().await;
+    sidecar
+        .wait_until("commit", || {
+            committed(kafka.bootstrap(), &group, &topic, 2) == [150, 150]
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pull_never_acknowledges_comes_again_after_its_lease_as_the_next_attempt() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("unacknowledged", 1).await;
+    fill(kafka, &topic, 1, 0..2);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.idle_leave", "1s")]);
+    let group = fresh("g");
+    let asked = proto::Init {
+        lease: span(5000),
+        retry: Some(proto::RetryPolicy {
+            min_delay: span(10),
+            ..Default::default()
+        }),
+        ..init(&group, &[&topic], UNORDERED)
+    };
+    let begun = Instant::now();
+    let first = pull(&sidecar, &asked, 1, 20_000).await.unwrap();
+    assert_eq!((first[0].offset, first[0].attempt), (0, 1));
+    let second = pull(&sidecar, &asked, 1, 1000).await.unwrap();
+    assert_eq!((second[0].offset, second[0].attempt), (1, 1));
+    // Nobody is attached for longer than an idle subscription lives: what is held keeps it.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    ack(&sidecar, &group, &second).await;
+    let again = pull(&sidecar, &asked, 10, 20_000).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{again:?}");
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].offset, again[0].attempt), (0, 2));
+    let late = acknowledge(&sidecar, &group, acks(&[first, second].concat()))
+        .await
+        .unwrap();
+    let expected = [
+        proto::Outcome::ExpiredRedelivered,
+        proto::Outcome::AlreadySettled,
+    ];
+    assert_eq!(late, expected);
+    ack(&sidecar, &group, &again).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_pulls_of_a_group_together_hold_one_window_at_most() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("together", 1).await;
+    fill(kafka, &topic, 1, 0..10);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let asked = proto::Init {
+        window: window(3),
+        ..init(&group, &[&topic], UNORDERED)
+    };
+    let first = pull(&sidecar, &asked, 2, 20_000).await.unwrap();
+    assert_eq!(first.len(), 2);
+    let second = pull(&sidecar, &asked, 2, 5000).await.unwrap();
+    assert_eq!(second.len(), 1, "what the window has left");
+    let begun = Instant::now();
+    assert_eq!(pull(&sidecar, &asked, 2, 500).await.unwrap().len(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    // One that waits gets the room that an acknowledgement makes.
+    let (third, ()) = tokio::join!(pull(&sidecar, &asked, 5, 10_000), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ack(&sidecar, &group, &first).await;
+    });
+    let third = third.unwrap();
+    assert_eq!(third.len(), 2);
+    // Bytes count too, and a record larger than the window comes alone.
+    let small = proto::Init {
+        window: Some(proto::Window {
+            max_records: None,
+            max_bytes: Some(1),
+        }),
+        ..init(&group, &[&topic], UNORDERED)
+    };
+    assert_eq!(pull(&sidecar, &small, 5, 300).await.unwrap().len(), 0);
+    ack(&sidecar, &group, &[second, third].concat()).await;
+    assert_eq!(pull(&sidecar, &small, 5, 5000).await.unwrap().len(), 1);
+    assert_eq!(pull(&sidecar, &small, 5, 300).await.unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_ends_with_its_wait_its_deadline_or_its_caller_and_loses_nothing() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("waits", 1).await;
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let asked = init(&group, &[&topic], PARTITION);
+    let begun = Instant::now();
+    assert!(pull(&sidecar, &asked, 0, 700).await.unwrap().is_empty());
+    let after = begun.elapsed();
+    assert!(after >= Duration::from_millis(700) && after < Duration::from_secs(5));
+    // The deadline of the call, and no wait.
+    let mut request = Request::new(proto::PullRequest {
+        init: Some(asked.clone()),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_secs(2));
+    let begun = Instant::now();
+    let answer = sidecar.subscriber().await.pull(request).await;
+    let answer = answer.expect("an answer before the deadline").into_inner();
+    assert_eq!(answer.deliveries, Some(proto::Deliveries::default()));
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    // A caller that is gone takes nothing along.
+    let gone = tokio::time::timeout(
+        Duration::from_millis(300),
+        pull(&sidecar, &asked, 0, 20_000),
+    );
+    assert!(gone.await.is_err());
+    fill(kafka, &topic, 1, 0..3);
+    let pulled = pull(&sidecar, &asked, 0, 20_000).await.unwrap();
+    assert_eq!((pulled[0].offset, pulled[0].attempt), (0, 1));
+    assert!(!pulled[0].suspect);
+    ack(&sidecar, &group, &pulled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_sidecar_answers_waiting_pulls_takes_acknowledgements_and_no_new_pulls() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("drained", 1).await;
+    fill(kafka, &topic, 1, 0..1);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let asked = init(&group, &[&topic], KEY);
+    let held = pull(&sidecar, &asked, 1, 20_000).await.unwrap();
+    let mut admin = sidecar.admin().await;
+    let begun = Instant::now();
+    let (waiting, drained, ()) = tokio::join!(
+        pull(&sidecar, &asked, 1, 20_000),
+        async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let deadline = span(15_000);
+            admin.drain(proto::DrainRequest { deadline }).await
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(800)).await;
+            let status = pull(&sidecar, &asked, 1, 1000).await.unwrap_err();
+            assert_eq!(reason(&status), "DRAINING");
+            ack(&sidecar, &group, &held).await;
+        }
+    );
+    assert!(waiting.unwrap().is_empty());
+    assert!(drained.unwrap().into_inner().complete);
+    assert!(begun.elapsed() < Duration::from_secs(12), "{begun:?}");
+}
+
+async fn look(sidecar: &Sidecar, group: &str) -> Result<proto::GetSubscriptionResponse, Status> {
+    let request = proto::GetSubscriptionRequest {
+        group: group.to_owned(),
+    };
+    let answer = sidecar.subscriber().await.get_subscription(request).await?;
+    Ok(answer.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_group_shows_what_is_known_of_it_and_the_command_prints_it() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("looked-at", 1).await;
+    fill(kafka, &topic, 1, 0..6);
+    let sidecar = Sidecar::start(
+        kafka.bootstrap(),
+        &[("metrics.statistics_interval", "200ms")],
+    );
+    let group = fresh("g");
+    let status = look(&sidecar, &group).await.unwrap_err();
+    assert_eq!(reason(&status), "SUBSCRIPTION_NOT_FOUND");
+    let asked = proto::Init {
+        retry: Some(proto::RetryPolicy {
+            max_attempts: 2,
+            ..Default::default()
+        }),
+        ..init(&group, &[&topic], UNORDERED)
+    };
+    let nack = |token: &bytes::Bytes, delay| {
+        let nack = proto::Nack {
+            delay: span(delay),
+            reason: "no luck".to_owned(),
+        };
+        vec![(token.clone(), Action::Nack(nack))]
+    };
+    // 0 settled, 1 blocked, 2 parked, 3 in flight, 4 and 5 not delivered.
+    let held = pull(&sidecar, &asked, 4, 20_000).await.unwrap();
+    assert_eq!(held.len(), 4);
+    ack(&sidecar, &group, &held[..1]).await;
+    let outcomes = acknowledge(&sidecar, &group, nack(&held[1].token, 1)).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    let again = loop {
+        let pulled = pull(&sidecar, &asked, 1, 5000).await.unwrap();
+        if pulled[0].offset == 1 {
+            break pulled;
+        }
+        let release = Action::Release(proto::Release {});
+        let items = vec![(pulled[0].token.clone(), release)];
+        acknowledge(&sidecar, &group, items).await.unwrap();
+    };
+    for (token, delay) in [(&again[0].token, 1), (&held[2].token, 600_000)] {
+        let outcomes = acknowledge(&sidecar, &group, nack(token, delay)).await;
+        assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    }
+    let begun = Instant::now();
+    let partition = loop {
+        let found = look(&sidecar, &group).await.unwrap();
+        assert_eq!((found.streams, found.partitions.len()), (0, 1));
+        let partition = found.partitions[0].clone();
+        if partition.committed_offset == 1 && partition.lag == Some(5) {
+            break partition;
+        }
+        assert!(begun.elapsed() < crate::sidecar::PATIENCE, "{partition:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((&partition.topic, partition.partition), (&topic, 0));
+    assert_eq!((partition.in_flight, partition.parked), (1, 1));
+    assert!(partition.oldest_unsettled.is_some() && partition.position >= 4);
+    let [blocked] = &partition.blocked[..] else {
+        panic!("{partition:?}");
+    };
+    assert_eq!((blocked.offset, blocked.attempts), (1, 2));
+    assert_eq!((blocked.waiting, blocked.token.len()), (0, 24));
+    assert!(blocked.reason.contains("no luck"), "{}", blocked.reason);
+    // The same for people and for programs.
+    let run = |arguments: Vec<String>| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_outrigger"))
+            .arg("subscriptions")
+            .args(arguments)
+            .env("OUTRIGGER_ADDRESS", sidecar.grpc.to_string())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(Vec::new());
+    let heading = "1 partitions, lag 5, 1 in flight, 1 parked, 1 blocked";
+    for part in [
+        &*group,
+        heading,
+        &format!("{topic}[0]@1 after 2 attempts"),
+        "no luck",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&run(vec![group.clone(), "-ojson".to_owned()])).unwrap();
+    let first = &json[0]["partitions"][0];
+    assert_eq!(
+        (&json[0]["group"], &first["lag"]),
+        (&group.as_str().into(), &5.into())
+    );
+    assert_eq!(first["blocked"][0]["offset"], 1);
+    // The token that is listed decides.
+    let token = blocked.token.clone();
+    let outcomes = acknowledge(&sidecar, &group, vec![(token, Action::Ack(proto::Ack {}))]).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    let partition = look(&sidecar, &group).await.unwrap().partitions.remove(0);
+    assert!(partition.blocked.is_empty(), "{partition:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_record_is_skipped_by_an_ack_and_tried_again_by_a_nack() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("stuck", 1).await;
+    fill(kafka, &topic, 1, 0..2);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let asked = proto::Init {
+        retry: Some(proto::RetryPolicy {
+            max_attempts: 1,
+            ..Default::default()
+        }),
+        ..init(&group, &[&topic], PARTITION)
+    };
+    let nack = || {
+        Action::Nack(proto::Nack {
+            delay: None,
+            reason: "no luck".to_owned(),
+        })
+    };
+    let first = pull(&sidecar, &asked, 1, 20_000).await.unwrap();
+    let token = first[0].token.clone();
+    let outcomes = acknowledge(&sidecar, &group, vec![(token.clone(), nack())]).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    assert!(pull(&sidecar, &asked, 1, 500).await.unwrap().is_empty());
+    // Again, in vain.
+    let outcomes = acknowledge(&sidecar, &group, vec![(token, nack())]).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    let again = pull(&sidecar, &asked, 1, 5000).await.unwrap();
+    assert_eq!((again[0].offset, again[0].attempt), (0, 2));
+    let token = again[0].token.clone();
+    let outcomes = acknowledge(&sidecar, &group, vec![(token.clone(), nack())]).await;
+    assert_eq!(outcomes.unwrap(), [proto::Outcome::Recorded]);
+    assert!(pull(&sidecar, &asked, 1, 500).await.unwrap().is_empty());
+    ack(&sidecar, &group, &again).await;
+    let next = pull(&sidecar, &asked, 1, 5000).await.unwrap();
+    assert_eq!((next[0].offset, next[0].attempt), (1, 1));
+    ack(&sidecar, &group, &next).await;
+    sidecar
+        .wait_until("commit", || {
+            committed(kafka.bootstrap(), &group, &topic, 1) == [2]
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_pulled_or_acknowledged_is_refused_by_name() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("refused", 1).await;
+    fill(kafka, &topic, 1, 0..1);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let mut client = sidecar.subscriber().await;
+    let status = client.pull(proto::PullRequest::default()).await;
+    let status = status.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    assert!(status.message().contains("init"), "{}", status.message());
+    let group = fresh("g");
+    let asked = init(&group, &[&topic], KEY);
+    let negative = proto::PullRequest {
+        init: Some(asked.clone()),
+        max_records: 1,
+        wait: Some(prost_types::Duration {
+            seconds: -1,
+            nanos: 0,
+        }),
+    };
+    let status = client.pull(negative).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    let token = bytes::Bytes::from_static(b"not a token");
+    let item = || vec![(token.clone(), Action::Ack(proto::Ack {}))];
+    let status = acknowledge(&sidecar, &group, item()).await.unwrap_err();
+    assert_eq!(reason(&status), "SUBSCRIPTION_NOT_FOUND");
+    let status = acknowledge(&sidecar, "", item()).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    let pulled = pull(&sidecar, &asked, 1, 20_000).await.unwrap();
+    let other = init(&group, &[&topic], UNORDERED);
+    let status = pull(&sidecar, &other, 1, 1000).await.unwrap_err();
+    assert_eq!(reason(&status), "SUBSCRIPTION_CONFLICT");
+    let status = acknowledge(&sidecar, &group, Vec::new()).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    let dead = Action::DeadLetter(proto::DeadLetter::default());
+    let items = vec![(pulled[0].token.clone(), dead)];
+    let status = acknowledge(&sidecar, &group, items).await.unwrap_err();
+    assert_eq!(reason(&status), "FEATURE_NOT_AVAILABLE");
+    let mut items = item();
+    items.extend(acks(&pulled));
+    items.extend(acks(&pulled));
+    let expected = [
+        proto::Outcome::BadToken,
+        proto::Outcome::Recorded,
+        proto::Outcome::AlreadySettled,
+    ];
+    let outcomes = acknowledge(&sidecar, &group, items).await.unwrap();
+    assert_eq!(outcomes, expected);
+}
