@@ -17,6 +17,7 @@ mod pressure;
 mod rebalance;
 mod renew;
 mod retry;
+mod seek;
 mod settle;
 mod show;
 mod start;
@@ -39,6 +40,7 @@ use self::{
     dead::Copies,
     durable::Covered,
     rebalance::{Assigning, Revoking},
+    seek::{Fenced, Seeking},
     stream::Stream,
     times::{Clock, Times},
 };
@@ -139,6 +141,8 @@ struct Session {
     generation: u64,
     assigning: Option<Assigning>,
     revoking: Option<Revoking>,
+    seeking: Option<Seeking>,
+    fenced: Fenced,
     first_assignment: bool,
     /// Why the consumer cannot go on.
     broken: Option<Failure>,
@@ -281,6 +285,7 @@ impl Session {
                 // Its caller may be gone.
                 let _ = answer.send(self.look());
             }
+            Command::Seek { target, answer } => self.seek(target, answer),
             Command::Drain { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.draining = true;
@@ -342,6 +347,7 @@ impl Session {
                     generation,
                     resolved,
                 } => self.resolved(generation, resolved),
+                ConsumerEvent::Sought(found) => self.sought(found),
                 ConsumerEvent::Committed(ended) => self.commit_ended(ended),
                 ConsumerEvent::Failed(failure) => return Err(self.explain(failure)),
             }

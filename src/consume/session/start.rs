@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Phase, Session, dead::Copies, times::Clock};
+use super::{Phase, Session, dead::Copies, seek::Fenced, times::Clock};
 use crate::{
     consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
     failure::{Failure, Reason},
@@ -67,6 +67,8 @@ impl Start {
             generation: 0,
             assigning: None,
             revoking: None,
+            seeking: None,
+            fenced: Fenced::default(),
             first_assignment: true,
             broken: None,
             commit_at: now,
