@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     failure::Failure,
-    kafka::Start,
+    kafka::{Sought, Start, Target},
     record::{Consumed, TopicPartition, Usage},
 };
 
@@ -160,6 +160,8 @@ pub enum Refusal {
     Redelivered,
     /// The partition is not held any more, or not under this assignment.
     PartitionMoved,
+    /// Somebody moved the group since.
+    FencedBySeek,
     /// No such delivery was made.
     UnknownToken,
     /// The token cannot be read.
@@ -194,6 +196,8 @@ pub enum PartitionChange {
     Revoked,
     /// It was taken away; nothing of it could be committed.
     Lost,
+    /// Somebody moved the group's position in it.
+    Seeked,
     /// A record of it is not delivered any more, and what has to come after it waits.
     Blocked,
     /// Nothing of it is blocked any more.
@@ -302,6 +306,11 @@ enum Command {
     /// Tell where the group stands.
     Look {
         answer: oneshot::Sender<Look>,
+    },
+    /// Go to another position.
+    Seek {
+        target: Target,
+        answer: oneshot::Sender<Result<Sought, Failure>>,
     },
     /// Deliver nothing more; settles still count.
     Quiesce {

@@ -23,7 +23,7 @@ mod token;
 
 pub use cluster::Cluster;
 pub use consumer::{
-    Commit, CommitEnd, Consumer, ConsumerEvent, Offsets, Position, Resolved, Start,
+    Commit, CommitEnd, Consumer, ConsumerEvent, Offsets, Position, Resolved, Sought, Start, Target,
 };
 pub use embedded::EmbeddedBroker;
 pub use ffi::leave;

@@ -163,9 +163,8 @@ fn advice(reason: Reason) -> (&'static str, &'static str) {
         Reason::NotEnoughReplicasAfterAppend => {
             ("possibly written", "Sending it again may double it.")
         }
-        Reason::OffsetOutOfRange | Reason::CorruptRecord | Reason::LogTruncated => {
-            ("–", "Not used by this version.")
-        }
+        Reason::OffsetOutOfRange => ("–", "Seek within the bounds that the message names."),
+        Reason::CorruptRecord | Reason::LogTruncated => ("–", "Not used by this version."),
         Reason::Internal => (
             "possibly written, unless known",
             "Read the sidecar's log, and report it.",

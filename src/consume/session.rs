@@ -12,6 +12,7 @@ mod commit;
 mod dead;
 mod deliver;
 mod durable;
+mod explain;
 mod liveness;
 mod look;
 mod memory;
@@ -19,6 +20,7 @@ mod pressure;
 mod rebalance;
 mod renew;
 mod retry;
+mod seek;
 mod settle;
 mod show;
 mod stall;
@@ -44,6 +46,7 @@ use self::{
     liveness::Liveness,
     memory::Memory,
     rebalance::{Assigning, Revoking},
+    seek::{Fenced, Seeking},
     stall::Stall,
     stream::Stream,
     times::{Clock, Times},
@@ -151,6 +154,8 @@ struct Session {
     generation: u64,
     assigning: Option<Assigning>,
     revoking: Option<Revoking>,
+    seeking: Option<Seeking>,
+    fenced: Fenced,
     first_assignment: bool,
     /// Why the consumer cannot go on.
     broken: Option<Failure>,
@@ -304,6 +309,7 @@ impl Session {
                 // Its caller may be gone.
                 let _ = answer.send(self.look());
             }
+            Command::Seek { target, answer } => self.seek(target, answer),
             Command::Drain { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.draining = true;
@@ -365,35 +371,11 @@ impl Session {
                     generation,
                     resolved,
                 } => self.resolved(generation, resolved),
+                ConsumerEvent::Sought(found) => self.sought(found),
                 ConsumerEvent::Committed(ended) => self.commit_ended(ended),
                 ConsumerEvent::Failed(failure) => return Err(self.explain(failure)),
             }
         }
         self.broken.take().map_or(Ok(served), Err)
-    }
-}
-
-impl Session {
-    /// librdkafka does not say which topic it misses: it is one of those that have no partition here.
-    fn explain(&self, mut failure: Failure) -> Failure {
-        if failure.reason == Reason::KafkaNotAuthorized {
-            let Subscription { group, topics, .. } = &self.subscription;
-            failure.message = format!(
-                "{} (group {group}, topics {})",
-                failure.message,
-                topics.join(", ")
-            );
-            return failure.with_metadata("group", group);
-        }
-        if failure.reason == Reason::TopicNotFound && failure.metadata.is_empty() {
-            let mut missing = self.subscription.topics.clone();
-            missing.retain(|topic| !self.slots.values().any(|slot| *slot.topic == **topic));
-            // It was deleted, and its partitions are not taken away yet.
-            if missing.is_empty() {
-                missing.clone_from(&self.subscription.topics);
-            }
-            failure.message = format!("{}: {}", failure.message, missing.join(", "));
-        }
-        failure
     }
 }

@@ -1,4 +1,5 @@
-//! What is asked of a session in one call: records by a long poll, settlements by tokens, where the group stands.
+//! What is asked of a session in one call: records by a long poll, settlements by tokens, where the group stands, and another
+//! position for it.
 //!
 //! A pull is a stream whose first deliveries are its last. What it was given stays leased to it after the call, until it is settled by token
 //! or its lease ends; a pull that is given up before its answer gives back what it was sent.
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Reason},
+    kafka::{Sought, Target},
     record::TopicPartition,
 };
 
@@ -39,6 +41,11 @@ impl Live {
     /// Tells where the group stands here.
     pub async fn look(&self) -> Result<Look, Failure> {
         self.ask(|answer| Command::Look { answer }).await
+    }
+
+    /// Moves the group in the partitions that are held here.
+    pub async fn seek(&self, target: Target) -> Result<Sought, Failure> {
+        self.ask(|answer| Command::Seek { target, answer }).await?
     }
 
     async fn ask<T>(

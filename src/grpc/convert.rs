@@ -68,7 +68,7 @@ fn record(index: usize, record: proto::Record) -> Result<Record, Failure> {
     })
 }
 
-fn millis(timestamp: prost_types::Timestamp) -> Option<i64> {
+pub(super) fn millis(timestamp: prost_types::Timestamp) -> Option<i64> {
     if !(0..1_000_000_000).contains(&timestamp.nanos) {
         return None;
     }

@@ -330,9 +330,10 @@ impl SubscriberService for Service {
 
     async fn seek(
         &self,
-        _: Request<proto::SeekRequest>,
+        request: Request<proto::SeekRequest>,
     ) -> Result<Response<proto::SeekResponse>, Status> {
-        Err(not_available("SubscriberService.Seek"))
+        let caller = identity::of(&request)?;
+        unary::answer(self.sought(&caller, request).await)
     }
 
     async fn get_subscription(
@@ -342,8 +343,4 @@ impl SubscriberService for Service {
         let caller = identity::of(&request)?;
         unary::answer(self.look(&caller, request).await)
     }
-}
-
-fn not_available(feature: &str) -> Status {
-    status(&Failure::not_available(feature))
 }

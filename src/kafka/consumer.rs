@@ -10,6 +10,7 @@ mod event;
 mod joining;
 mod offsets;
 mod refusal;
+mod seek;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,10 +29,13 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-pub use self::event::{Commit, CommitEnd, ConsumerEvent, Offsets, Position, Resolved, Start};
 use self::{
     callbacks::Context,
     offsets::{LookUp, list, positions},
+};
+pub use self::{
+    event::{Commit, CommitEnd, ConsumerEvent, Offsets, Position, Resolved, Start},
+    seek::{Sought, Target},
 };
 use super::{Cluster, ffi, statistics::Statistics};
 use crate::record::{Consumed, TopicPartition};

@@ -272,20 +272,6 @@ async fn what_a_subscription_asks_for_wrongly_or_too_early_is_refused_by_name() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unary_calls_that_are_not_built_are_refused_by_name() {
-    let sidecar = Sidecar::start(Kafka::shared().bootstrap(), &[]);
-    let mut client = sidecar.subscriber().await;
-    let refusals = [client
-        .seek(proto::SeekRequest::default())
-        .await
-        .unwrap_err()];
-    for (status, name) in refusals.iter().zip(["Seek"]) {
-        assert_eq!(reason(status), "FEATURE_NOT_AVAILABLE");
-        assert!(status.message().contains(name), "{}", status.message());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_the_port_is_closed_logged_once_and_counted() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("garbage", 1).await;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outrigger::grpc::proto::{self, settle_item::Action};
+use outrigger::grpc::proto::{self, seek_request::Target, settle_item::Action};
 use tonic::{Request, Status};
 
 use crate::{
@@ -475,4 +475,184 @@ async fn what_cannot_be_pulled_or_acknowledged_is_refused_by_name() {
     ];
     let outcomes = acknowledge(&sidecar, &group, items).await.unwrap();
     assert_eq!(outcomes, expected);
+}
+
+async fn seek(
+    sidecar: &Sidecar,
+    group: &str,
+    target: Target,
+) -> Result<proto::SeekResponse, Status> {
+    let request = || proto::SeekRequest {
+        group: group.to_owned(),
+        target: Some(target.clone()),
+    };
+    let begun = Instant::now();
+    loop {
+        match sidecar.subscriber().await.seek(request()).await {
+            Err(status)
+                if reason(&status) == "KAFKA_UNAVAILABLE"
+                    && begun.elapsed() < crate::sidecar::PATIENCE => {}
+            answer => return answer.map(tonic::Response::into_inner),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn offsets(topic: &str, offsets: &[(i32, i64)]) -> Target {
+    let offsets = offsets
+        .iter()
+        .map(|&(partition, offset)| proto::TopicPartitionOffset {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+        });
+    Target::Offsets(proto::SeekOffsets {
+        offsets: offsets.collect(),
+    })
+}
+
+fn places(found: &[proto::TopicPartitionOffset]) -> Vec<(i32, i64)> {
+    found.iter().map(|at| (at.partition, at.offset)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seek_goes_to_each_kind_of_target_and_old_tokens_settle_nothing() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("sought", 1).await;
+    fill(kafka, &topic, 1, 0..5);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let between = std::time::SystemTime::now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    fill(kafka, &topic, 1, 5..10);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let asked = init(&group, &[&topic], UNORDERED);
+    let end = Target::Kind(proto::StartKind::Latest.into());
+    let status = seek(&sidecar, &group, end.clone()).await.unwrap_err();
+    assert_eq!(reason(&status), "SUBSCRIPTION_NOT_FOUND");
+    let mut stream = Subscription::open(&sidecar, asked.clone()).await;
+    let old = stream.take(10).await;
+    stream.ack(&old[..3]).await;
+    sidecar
+        .wait_until("commit", || {
+            committed(kafka.bootstrap(), &group, &topic, 1) == [3]
+        })
+        .await;
+    // Outside of the log: nothing moves.
+    for (target, expected) in [
+        (offsets(&topic, &[(0, 11)]), "OFFSET_OUT_OF_RANGE"),
+        (offsets(&topic, &[(7, 0)]), "PARTITION_NOT_FOUND"),
+        (offsets("another", &[(0, 0)]), "INVALID_REQUEST"),
+        (offsets(&topic, &[(0, 1), (0, 2)]), "INVALID_REQUEST"),
+    ] {
+        let status = seek(&sidecar, &group, target).await.unwrap_err();
+        assert_eq!(reason(&status), expected, "{status:?}");
+    }
+    let request = stream.ack(&old[3..4]).await;
+    assert!(stream.settled(request).await.is_empty());
+    let beginning = Target::Kind(proto::StartKind::Earliest.into());
+    let time = Target::Time(between.into());
+    let (mut before, targets) = (
+        old[4..].to_vec(),
+        [
+            (beginning, 0),
+            (time, 5),
+            (offsets(&topic, &[(0, 7)]), 7),
+            (end, 10),
+            (offsets(&topic, &[(0, 2)]), 2),
+        ],
+    );
+    for (target, position) in targets {
+        let found = seek(&sidecar, &group, target).await.unwrap();
+        assert_eq!(places(&found.positions), [(0, position)]);
+        assert!(found.elsewhere.is_empty());
+        let kept = committed(kafka.bootstrap(), &group, &topic, 1);
+        assert_eq!(kept, [position], "committed when it is answered");
+        let outcomes = acknowledge(&sidecar, &group, acks(&before)).await.unwrap();
+        assert_eq!(outcomes, vec![proto::Outcome::FencedBySeek; before.len()]);
+        if position == 10 {
+            fill(kafka, &topic, 1, 10..11);
+            before = stream.take(1).await;
+            assert_eq!(before[0].offset, 10);
+            continue;
+        }
+        let last = if position == 2 { 11 } else { 10 };
+        before = stream.take((last - position) as usize).await;
+        let seen: Vec<i64> = before.iter().map(|delivery| delivery.offset).collect();
+        assert_eq!(seen, Vec::from_iter(position..last));
+    }
+    stream.ack(&before).await;
+    sidecar
+        .wait_until("commit", || {
+            committed(kafka.bootstrap(), &group, &topic, 1) == [11]
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seek_under_load_moves_what_is_owned_and_names_the_rest() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("halves", 4).await;
+    let (count, group) = (4000, fresh("g"));
+    fill(kafka, &topic, 4, 0..count);
+    let sidecars = [
+        Sidecar::start(kafka.bootstrap(), &[]),
+        Sidecar::start(kafka.bootstrap(), &[]),
+    ];
+    let asked = init(&group, &[&topic], UNORDERED);
+    let mut streams = Vec::new();
+    for sidecar in &sidecars {
+        streams.push(Subscription::open(sidecar, asked.clone()).await);
+    }
+    let begun = Instant::now();
+    let owned = loop {
+        for stream in &mut streams {
+            let some = stream.deliveries_within(Duration::from_millis(50)).await;
+            if !some.is_empty() {
+                stream.ack(&some).await;
+            }
+        }
+        let found = look(&sidecars[0], &group).await.unwrap().partitions;
+        let other = look(&sidecars[1], &group).await.unwrap().partitions;
+        if (found.len(), other.len()) == (2, 2) {
+            break Vec::from_iter(found.iter().map(|partition| partition.partition));
+        }
+        assert!(begun.elapsed() < crate::sidecar::PATIENCE);
+    };
+    let beginning = Target::Kind(proto::StartKind::Earliest.into());
+    let found = seek(&sidecars[0], &group, beginning).await.unwrap();
+    let expected: Vec<(i32, i64)> = owned.iter().map(|&partition| (partition, 0)).collect();
+    assert_eq!(places(&found.positions), expected);
+    let others = (0..4).filter(|partition| !owned.contains(partition));
+    let others: Vec<(i32, i64)> = others.map(|partition| (partition, -1)).collect();
+    assert_eq!(places(&found.elsewhere), others);
+    // Everything that is owned comes again, and nothing is skipped.
+    let mut seen = BTreeSet::new();
+    let begun = Instant::now();
+    while seen.len() < count / 2 {
+        assert!(begun.elapsed() < crate::sidecar::PATIENCE, "{}", seen.len());
+        let some = streams[0]
+            .deliveries_within(Duration::from_millis(200))
+            .await;
+        if some.is_empty() {
+            continue;
+        }
+        let outcomes = acknowledge(&sidecars[0], &group, acks(&some))
+            .await
+            .unwrap();
+        for (delivery, outcome) in some.iter().zip(outcomes) {
+            if outcome == proto::Outcome::Recorded {
+                let partition = delivery.record.as_ref().unwrap().partition();
+                seen.insert((partition, delivery.offset));
+            }
+        }
+    }
+    sidecars[0]
+        .wait_until("commit", || {
+            let offsets = committed(kafka.bootstrap(), &group, &topic, 4);
+            owned
+                .iter()
+                .all(|&partition| offsets[partition as usize] == 1000)
+        })
+        .await;
 }

@@ -133,15 +133,12 @@ impl Unconfirmed {
     }
 
     /// The partition is gone; what is not covered may be delivered again elsewhere.
-    pub(super) fn gone(&mut self, slot: u32) {
+    pub(super) fn gone(&mut self, slot: u32, why: Refusal) {
         for request in &mut self.requests {
             for part in request.open.extract_if(.., |part| part.slot == slot) {
                 match self.confirm {
                     Confirm::Durable => {
-                        let moved = part
-                            .items
-                            .into_iter()
-                            .map(|item| (item, Refusal::PartitionMoved));
+                        let moved = part.items.into_iter().map(|item| (item, why));
                         request.refused.extend(moved);
                     }
                     Confirm::None | Confirm::Recorded => request.is_lost = true,
@@ -273,7 +270,7 @@ mod tests {
             vec![(1, Refusal::AlreadySettled)],
             0,
         );
-        unconfirmed.gone(0);
+        unconfirmed.gone(0, Refusal::PartitionMoved);
         let moved = Refusal::PartitionMoved;
         assert_eq!(
             unconfirmed.answers(),
@@ -285,7 +282,7 @@ mod tests {
         assert_eq!(unconfirmed.through(), 1);
         let mut unconfirmed = Unconfirmed::new(Confirm::Recorded);
         unconfirmed.add(1, vec![part(0, 2, 1, &[])], Vec::new(), 0);
-        unconfirmed.gone(0);
+        unconfirmed.gone(0, Refusal::PartitionMoved);
         unconfirmed.add(2, Vec::new(), Vec::new(), 1);
         assert!(unconfirmed.answers().is_empty());
         assert_eq!((unconfirmed.through(), unconfirmed.awaited()), (0, 0));

@@ -14,7 +14,7 @@ use std::{
 use super::{Session, Slot, commit::NOTHING_SENT, deliver::TYPICAL, stream::refund, times::Times};
 use crate::{
     consume::{
-        Outgoing, PartitionChange,
+        Outgoing, PartitionChange, Refusal,
         ledger::Ledger,
         map::{self, Place},
     },
@@ -248,7 +248,7 @@ impl Session {
         let mut held = Vec::new();
         for (index, slot) in gone {
             for stream in self.streams.values_mut() {
-                stream.unconfirmed.gone(index);
+                stream.unconfirmed.gone(index, Refusal::PartitionMoved);
                 stream.confirm();
             }
             let unsettled: Vec<_> = slot.ledger.outstanding().collect();

@@ -120,7 +120,7 @@ impl Session {
         let token = token.ok_or(Refusal::BadToken)?;
         let slot = self.slots.get_mut(&token.index);
         let slot = slot.filter(|slot| slot.epoch == token.epoch);
-        Ok((slot.ok_or(Refusal::PartitionMoved)?, token))
+        Ok((slot.ok_or_else(|| self.fenced.why(token))?, token))
     }
 
     /// Gives what a commit has to cover, for an ack.

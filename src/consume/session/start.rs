@@ -9,7 +9,9 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Phase, Session, dead::Copies, liveness::Liveness, memory::Memory, times::Clock};
+use super::{
+    Phase, Session, dead::Copies, liveness::Liveness, memory::Memory, seek::Fenced, times::Clock,
+};
 use crate::{
     consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
     failure::{Failure, Reason},
@@ -71,6 +73,8 @@ impl Start {
             generation: 0,
             assigning: None,
             revoking: None,
+            seeking: None,
+            fenced: Fenced::default(),
             first_assignment: true,
             broken: None,
             commit_at: now,

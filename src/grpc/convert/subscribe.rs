@@ -296,6 +296,7 @@ pub(in crate::grpc) fn outcome(refusal: Refusal) -> proto::Outcome {
         Refusal::AlreadySettled => proto::Outcome::AlreadySettled,
         Refusal::Redelivered => proto::Outcome::ExpiredRedelivered,
         Refusal::PartitionMoved => proto::Outcome::FencedPartitionMoved,
+        Refusal::FencedBySeek => proto::Outcome::FencedBySeek,
         Refusal::UnknownToken => proto::Outcome::UnknownToken,
         Refusal::BadToken => proto::Outcome::BadToken,
     }
@@ -308,6 +309,7 @@ pub(in crate::grpc) fn partition_event_kind(change: PartitionChange) -> proto::P
         PartitionChange::Revoking => proto::PartitionEventKind::Revoking,
         PartitionChange::Revoked => proto::PartitionEventKind::Revoked,
         PartitionChange::Lost => proto::PartitionEventKind::Lost,
+        PartitionChange::Seeked => proto::PartitionEventKind::Seeked,
         PartitionChange::Blocked => proto::PartitionEventKind::Blocked,
         PartitionChange::Unblocked => proto::PartitionEventKind::Unblocked,
     }

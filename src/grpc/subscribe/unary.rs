@@ -10,6 +10,8 @@ use crate::{
     consume::{BlockedLook, Live, PartitionLook},
     failure::Failure,
     grpc::{convert, deadline, proto, refuse_when_draining, status::status},
+    kafka::{Offsets, Target},
+    record::TopicPartition,
 };
 
 /// How many records a pull gets that does not say.
@@ -75,6 +77,22 @@ impl Service {
         })
     }
 
+    pub(super) async fn sought(
+        &self,
+        caller: &Caller,
+        request: Request<proto::SeekRequest>,
+    ) -> Result<proto::SeekResponse, Failure> {
+        let request = request.into_inner();
+        let live = self.live(&request.group, caller)?;
+        let target = target(request.target, &live.subscription.topics)?;
+        let sought = live.seek(target).await?;
+        let all = |offsets: Offsets| offsets.into_iter().map(offset).collect();
+        Ok(proto::SeekResponse {
+            positions: all(sought.positions),
+            elsewhere: all(sought.elsewhere),
+        })
+    }
+
     pub(super) async fn look(
         &self,
         caller: &Caller,
@@ -125,5 +143,58 @@ fn blocked(look: BlockedLook) -> proto::BlockedRecord {
         attempts: look.attempts,
         reason: look.reason,
         waiting: look.waiting,
+    }
+}
+
+/// Where a seek is to go.
+fn target(
+    asked: Option<proto::seek_request::Target>,
+    topics: &[String],
+) -> Result<Target, Failure> {
+    use proto::seek_request::Target as Asked;
+    let offsets = match asked {
+        None => return Err(invalid("target", "must be set")),
+        Some(Asked::Kind(kind)) => {
+            return match proto::StartKind::try_from(kind) {
+                Ok(proto::StartKind::Earliest) => Ok(Target::Earliest),
+                Ok(proto::StartKind::Latest) => Ok(Target::Latest),
+                Ok(proto::StartKind::Unspecified) | Err(_) => {
+                    Err(invalid("kind", "must be one end of the log"))
+                }
+            };
+        }
+        Some(Asked::Time(time)) => {
+            return convert::millis(time)
+                .map(Target::Time)
+                .ok_or_else(|| invalid("time", "is not a valid time"));
+        }
+        Some(Asked::Offsets(offsets)) => offsets.offsets,
+    };
+    if offsets.is_empty() {
+        return Err(invalid("offsets.offsets", "must hold at least one"));
+    }
+    let mut found = Offsets::new();
+    for (index, asked) in offsets.into_iter().enumerate() {
+        let wrong = |what| Err(invalid(&format!("offsets.offsets[{index}]"), what));
+        let partition = TopicPartition::new(&asked.topic, asked.partition);
+        if !topics.contains(&asked.topic) {
+            return wrong("is not of a topic of the subscription");
+        }
+        if asked.offset < 0 {
+            return wrong("must not be negative");
+        }
+        if found.iter().any(|(known, _)| *known == partition) {
+            return wrong("names a partition again");
+        }
+        found.push((partition, asked.offset));
+    }
+    Ok(Target::Offsets(found))
+}
+
+fn offset((partition, offset): (TopicPartition, i64)) -> proto::TopicPartitionOffset {
+    proto::TopicPartitionOffset {
+        topic: partition.topic,
+        partition: partition.partition,
+        offset,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::seek::Sought;
 use crate::{failure::Failure, record::TopicPartition};
 
 /// Positions by partition.
@@ -86,6 +87,8 @@ pub enum ConsumerEvent {
         /// The answer.
         resolved: Resolved,
     },
+    /// What the target of a seek means.
+    Sought(Result<Sought, Failure>),
     /// The end of a commit.
     Committed(CommitEnd),
     /// The consumer cannot go on as it is.
