@@ -58,7 +58,7 @@ use super::{
     token::Epochs,
 };
 use crate::{
-    failure::{Failure, Reason},
+    failure::Failure,
     kafka::{Cluster, Consumer, ConsumerEvent, Producer},
     metrics::{self, Open},
     record::{Consumed, TopicPartition},
