@@ -75,6 +75,9 @@ pub fn install(options: &config::Metrics) -> Result<Exposition, BuildError> {
     for reason in ["foreign", "corrupt", "moved"] {
         let _ = counter!(MAPS_IGNORED, "reason" => reason);
     }
+    for cause in ["MAX_ATTEMPTS", "EXPIRED", "CRASH_SUSPECT", "REJECTED"] {
+        let _ = counter!(DEAD_LETTERS, "cause" => cause);
+    }
     for cause in ["certificate", "fatal"] {
         let _ = counter!(PRODUCERS_REPLACED, "cause" => cause);
     }

@@ -32,6 +32,20 @@ pub(super) enum Stall {
 }
 
 impl Stall {
+    const OWN: [Self; 7] = [
+        Self::Blocked,
+        Self::DeadLetters,
+        Self::Parked,
+        Self::Suspect,
+        Self::Unsettled,
+        Self::Unread,
+        Self::Unanswered,
+    ];
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::OWN.into_iter().chain(HeldUp::ALL.map(Self::HeldUp))
+    }
+
     /// As the metric names it.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -64,13 +78,13 @@ impl Session {
                 .flatten();
             causes.push((index, cause, since));
         }
-        let mut counts: Figures = Vec::new();
+        let mut counts: Figures = Stall::all().map(|cause| (cause.as_str(), 0)).collect();
         for (index, cause, since) in causes {
             let slot = self.slots.get_mut(&index).expect("it was just looked at");
             if let Some(cause) = cause {
-                match counts.iter_mut().find(|(name, _)| *name == cause.as_str()) {
-                    Some((_, count)) => *count += 1,
-                    None => counts.push((cause.as_str(), 1)),
+                let count = counts.iter_mut().find(|(name, _)| *name == cause.as_str());
+                if let Some((_, count)) = count {
+                    *count += 1;
                 }
                 if slot.stalled != Some(cause) {
                     tell(&self.subscription.group, slot, cause, since);
