@@ -73,7 +73,7 @@ pub struct Ledger<T> {
     entries: VecDeque<Entry<T>>,
     order: Order,
     delivered: usize,
-    /// The bytes of what is not settled, and of that what is not delivered.
+    /// The bytes of what is not settled, and of that what is in the order of deliveries and not delivered.
     bytes: u64,
     idle_bytes: u64,
     /// The next offset that may be admitted.
@@ -284,13 +284,16 @@ impl<T: Payload> Ledger<T> {
         };
         let bytes = entry.payload.as_ref().map_or(0, Payload::weight);
         self.delivered -= 1;
-        self.idle_bytes += bytes;
         Refund { stream, bytes }
     }
 
     /// The record may go out.
     fn put(&mut self, index: usize) {
         let entry = &mut self.entries[index];
+        // In its key's line it was counted already.
+        if entry.state != State::Queued {
+            self.idle_bytes += entry.payload.as_ref().map_or(0, Payload::weight);
+        }
         entry.state = State::Waiting;
         self.order.put(entry.offset, entry.key, entry.is_suspect);
     }
@@ -303,7 +306,6 @@ impl<T: Payload> Ledger<T> {
         self.settlements += 1;
         let weight = entry.payload.take().map_or(0, |payload| payload.weight());
         self.bytes -= weight;
-        self.idle_bytes -= weight;
         let (offset, key) = (entry.offset, entry.key);
         self.order.drop(offset);
         match entry.behind {

@@ -74,7 +74,8 @@ impl<T: Payload> Ledger<T> {
         self.bytes
     }
 
-    /// The bytes of the records that are neither delivered nor settled.
+    /// The bytes of the records that are to be delivered. Those that are parked, moving or blocked have bounds of their own: with
+    /// UNORDERED a blocked record blocks only itself.
     pub fn idle_bytes(&self) -> u64 {
         self.idle_bytes
     }

@@ -482,11 +482,13 @@ fn take(ledger: &mut Ledger<Of>, model: &mut Model, step: Step) -> Result<(), Te
         (ledger.blocked(), ledger.moving()),
         (count(Is::Blocked), count(Is::Moving))
     );
-    let is_kept = |is: &&Is| !matches!(is, Is::Out { .. } | Is::Settled);
     prop_assert_eq!(
         ledger.idle_bytes(),
-        10 * model.is.values().filter(is_kept).count() as u64
+        10 * (count(Is::Idle) - ledger.parked()) as u64,
+        "what waits for another attempt, is copied or blocked does not count"
     );
+    let open = model.is.len() - count(Is::Settled);
+    prop_assert_eq!(ledger.bytes(), 10 * open as u64);
     Ok(())
 }
 
