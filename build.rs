@@ -20,6 +20,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out, compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .bytes(".outrigger.v1")
+        // Written by hand: see the modules.
+        .extern_path(
+            ".outrigger.v1.Deliveries",
+            "crate::grpc::deliveries::Deliveries",
+        )
+        .extern_path(".outrigger.v1.Settle", "crate::grpc::settle::Settle")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -168,15 +168,22 @@ pub enum Refusal {
     BadToken,
 }
 
+/// Records of one partition on their way to a subscriber, in the order to process them in.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Where they come from.
+    pub topic: Arc<str>,
+    /// Where they come from.
+    pub partition: i32,
+    /// What they are.
+    pub records: Vec<Delivered>,
+}
+
 /// A record on its way to a subscriber.
 #[derive(Clone, Debug)]
 pub struct Delivered {
     /// Settles it.
     pub token: Token,
-    /// Where it comes from.
-    pub topic: Arc<str>,
-    /// Where it comes from.
-    pub partition: i32,
     /// From 1.
     pub attempt: u32,
     /// Whether it may be what killed a client.
@@ -209,8 +216,8 @@ pub enum PartitionChange {
 pub enum Outgoing {
     /// Records.
     Deliveries {
-        /// In the order to process them in.
-        records: Vec<Delivered>,
+        /// At most one of a partition.
+        batches: Vec<Batch>,
         /// When their leases end.
         until: Instant,
     },

@@ -3,7 +3,7 @@
 //! Plain data, shared by every room. Not here: protobuf types (`grpc`), librdkafka types (`kafka`).
 //! What always holds: an absent key or value differs from an empty one, and header order and duplicates are kept.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -63,26 +63,70 @@ fn length(bytes: &Option<Bytes>) -> usize {
     bytes.as_ref().map_or(0, Bytes::len)
 }
 
-/// A record as it was read from Kafka.
+/// A record as it was read from Kafka. Clones share its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Consumed {
     /// Its position in the partition.
     pub offset: i64,
-    /// Absent: a null key.
-    pub key: Option<Bytes>,
-    /// Absent: a null value.
-    pub value: Option<Bytes>,
-    /// In the log's order, duplicates included.
-    pub headers: Vec<Header>,
     /// Milliseconds since the epoch and who set them; absent: the log holds none.
     pub timestamp: Option<(i64, TimestampKind)>,
+    /// The key's bytes, then the value's: one allocation a record.
+    bytes: Arc<[u8]>,
+    /// How many of them are the key's; absent: a null key.
+    key: Option<u32>,
+    has_value: bool,
+    /// Absent: none.
+    headers: Option<Arc<[Header]>>,
 }
 
 impl Consumed {
+    /// `bytes` are the key's, `key` of them, and then the value's. Headers are in the log's order, duplicates included.
+    pub fn new(
+        offset: i64,
+        timestamp: Option<(i64, TimestampKind)>,
+        bytes: Arc<[u8]>,
+        key: Option<u32>,
+        has_value: bool,
+        headers: Vec<Header>,
+    ) -> Self {
+        Self {
+            offset,
+            timestamp,
+            bytes,
+            key,
+            has_value,
+            headers: (!headers.is_empty()).then(|| Arc::from(headers)),
+        }
+    }
+
+    /// Absent: a null key.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.map(|length| &self.bytes[..length as usize])
+    }
+
+    /// Absent: a null value.
+    pub fn value(&self) -> Option<&[u8]> {
+        let key = self.key.unwrap_or(0) as usize;
+        self.has_value.then(|| &self.bytes[key..])
+    }
+
+    /// In the log's order, duplicates included.
+    pub fn headers(&self) -> &[Header] {
+        self.headers.as_ref().map_or(&[], |headers| headers)
+    }
+
+    /// The same, to be changed in this clone alone.
+    pub fn headers_mut(&mut self) -> &mut [Header] {
+        match &mut self.headers {
+            Some(headers) => Arc::make_mut(headers),
+            None => &mut [],
+        }
+    }
+
     /// The bytes that this record is charged in memory and against a window.
     pub fn charged_bytes(&self) -> u64 {
-        let headers: usize = self.headers.iter().map(Header::bytes).sum();
-        (length(&self.key) + length(&self.value) + headers) as u64
+        let headers: usize = self.headers().iter().map(Header::bytes).sum();
+        (self.bytes.len() + headers) as u64
     }
 }
 

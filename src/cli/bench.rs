@@ -2,10 +2,11 @@
 //!
 //! Against a real Kafka. The same load runs through a sidecar and, with `--direct`, through librdkafka in this process, in turn (A B B A), after
 //! one run each that does not count. Rates of a machine differ from run to run; the ratio, and the CPU-seconds of each process, are what to
-//! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run does (`publish`, `subscribe`; `kafka::direct`), the figures (`sheet`).
+//! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run does (`publish`, `subscribe`, `latency`; `kafka::direct`), the figures (`sheet`).
 
 mod crowd;
 mod idle;
+mod latency;
 mod load;
 mod process;
 mod publish;
@@ -39,6 +40,8 @@ pub(super) enum Bench {
     Publish(Options),
     /// Read a filled topic as a fresh group and ack everything: from the first record to the last.
     Subscribe(Options),
+    /// How long records take to a subscriber at a steady rate: from when each was due to be produced until it is there.
+    Latency(latency::Options),
     /// Start time and idle memory of the sidecar.
     Idle(idle::Options),
     /// Threads, memory and CPU of many subscriptions and streams that wait for records.
@@ -110,6 +113,7 @@ pub(super) struct Options {
 enum Kind {
     Publish,
     Subscribe,
+    Latency(latency::Pace),
 }
 
 impl Bench {
@@ -117,6 +121,7 @@ impl Bench {
         let measured = match self {
             Self::Publish(options) => Ran::of(Kind::Publish, options),
             Self::Subscribe(options) => Ran::of(Kind::Subscribe, options),
+            Self::Latency(options) => Ran::of(Kind::Latency(options.pace), options.load),
             Self::Idle(options) => idle::measure(options).map(Ran::Measured),
             Self::Crowd(options) => runtime()
                 .and_then(|runtime| runtime.block_on(crowd::measure(options)))

@@ -11,6 +11,7 @@
 //! - a record that is not done is delivered again, is being copied to the dead letters, or is blocked and says so: never dropped.
 
 mod look;
+mod offsets;
 mod order;
 mod retry;
 mod terms;
@@ -192,8 +193,10 @@ impl<T: Payload> Ledger<T> {
             Ordering::Partition => self.order.head()?,
             Ordering::Key | Ordering::Unordered => self.order.first(stream)?,
         };
-        let entry = &self.entries[self.find(offset)?];
+        let index = self.find(offset)?;
+        let entry = &self.entries[index];
         (entry.state == State::Waiting).then(|| Next {
+            index,
             offset,
             weight: entry.payload.as_ref().map_or(0, Payload::weight),
             is_suspect: entry.is_suspect,
@@ -208,10 +211,20 @@ impl<T: Payload> Ledger<T> {
         }
     }
 
-    /// Delivers what is next to `stream`, if there is anything, until its lease ends.
-    pub fn hand(&mut self, stream: StreamId, now: Moment, until: Moment) -> Option<Handed<'_, T>> {
-        let Next { offset, weight, .. } = self.next(stream)?;
-        let index = self.find(offset)?;
+    /// Delivers what is [`Ledger::next`] for `stream`, until its lease ends.
+    pub fn hand(
+        &mut self,
+        stream: StreamId,
+        next: Next,
+        now: Moment,
+        until: Moment,
+    ) -> Handed<'_, T> {
+        let Next {
+            index,
+            offset,
+            weight,
+            ..
+        } = next;
         self.serial = self.serial.wrapping_add(1);
         self.delivered += 1;
         self.idle_bytes -= weight;
@@ -225,7 +238,7 @@ impl<T: Payload> Ledger<T> {
             until,
         };
         let again = entry.serial.replace(self.serial).is_some();
-        Some(Handed {
+        Handed {
             offset,
             serial: self.serial,
             attempt: entry.attempt,
@@ -235,7 +248,7 @@ impl<T: Payload> Ledger<T> {
                 .payload
                 .as_ref()
                 .expect("a record that is not settled has its payload"),
-        })
+        }
     }
 
     /// Settles the record of a delivery, or one that is blocked; its stream gets its window back, if one holds it.

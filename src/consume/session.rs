@@ -20,6 +20,7 @@ mod pressure;
 mod rebalance;
 mod renew;
 mod retry;
+mod room;
 mod seek;
 mod settle;
 mod show;
@@ -30,8 +31,8 @@ mod times;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    hash::{DefaultHasher, Hasher},
-    sync::Arc,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
     thread,
     time::{Duration, Instant},
 };
@@ -79,10 +80,9 @@ impl Payload for Consumed {
     }
 
     fn key(&self) -> Option<u64> {
-        let key = self.key.as_ref()?;
-        let mut hasher = DefaultHasher::new();
-        hasher.write(key);
-        Some(hasher.finish())
+        // Seeded at random, so that nobody can choose keys that get into each other's way.
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Some(KEYS.hash_one(Self::key(self)?))
     }
 }
 

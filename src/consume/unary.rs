@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 
 use super::{
-    Command, Delivered, Outgoing, Pool, Refusal, SettleItem, Stream, StreamOptions, Subscription,
+    Batch, Command, Outgoing, Pool, Refusal, SettleItem, Stream, StreamOptions, Subscription,
     Token, stream::Handle,
 };
 use crate::{
@@ -132,8 +132,8 @@ impl Pool {
         let first = async {
             while let Some(message) = pull.stream.next().await {
                 match message {
-                    Outgoing::Deliveries { records, until } => {
-                        return Ok(Some(Pulled { records, until }));
+                    Outgoing::Deliveries { batches, until } => {
+                        return Ok(Some(Pulled { batches, until }));
                     }
                     Outgoing::Draining(_) | Outgoing::End(None) => return Ok(None),
                     Outgoing::End(Some(failure)) => return Err(failure),
@@ -152,8 +152,8 @@ impl Pool {
 /// What a pull was given.
 #[derive(Debug)]
 pub struct Pulled {
-    /// In the order to process them in.
-    pub records: Vec<Delivered>,
+    /// At most one of a partition.
+    pub batches: Vec<Batch>,
     /// When their leases end.
     pub until: Instant,
 }

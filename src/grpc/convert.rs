@@ -7,8 +7,8 @@ mod subscribe;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(super) use self::subscribe::{
-    acknowledged, deliveries, init, lease, outcomes, partition_event_kind, positive, settle_items,
-    window,
+    acknowledged, init, lease, outcomes, partition_event_kind, positive, received_items,
+    settle_items, window,
 };
 use super::{proto, status::record_error};
 use crate::{

@@ -11,6 +11,8 @@
     reason = "generated from proto/, which documents it"
 )]
 
+pub use super::{deliveries::Deliveries, settle::Settle};
+
 tonic::include_proto!("outrigger.v1");
 
 /// The descriptors of all files, for reflection.

@@ -15,7 +15,9 @@ use tonic::{Request, Response, Status, Streaming};
 use self::traced::Traced;
 use super::{
     answers::Streams,
-    convert, identity,
+    convert,
+    deliveries::Deliveries,
+    identity,
     proto::{
         self, subscribe_request, subscribe_response, subscriber_service_server::SubscriberService,
     },
@@ -132,10 +134,11 @@ impl Service {
                 message = session.next(), if waiting.is_none() => match message {
                     Some(Outgoing::End(end)) => return end.map_or(Ok(()), Err),
                     None => return Err(Failure::new(Reason::Internal, "internal error")),
-                    Some(message) => {
-                        let mut message = outgoing(message);
-                        traced.delivered(&mut message);
-                        waiting = Some(message);
+                    Some(mut message) => {
+                        if let Outgoing::Deliveries { batches, .. } = &mut message {
+                            traced.delivered(batches);
+                        }
+                        waiting = Some(outgoing(message));
                     }
                 },
             }
@@ -176,11 +179,14 @@ impl Requests<'_> {
             }
             Some(Message::Settle(settle)) => {
                 self.rises("settle.request_id", settle.request_id)?;
-                if settle.items.is_empty() {
+                if settle.received.is_empty() {
                     return Err(invalid("settle.items", "must hold at least one item"));
                 }
-                let items =
-                    convert::settle_items("settle.items", settle.items, self.has_dead_letters)?;
+                let items = convert::received_items(
+                    "settle.items",
+                    settle.received,
+                    self.has_dead_letters,
+                )?;
                 self.session.settle(settle.request_id, items).await;
             }
             Some(Message::Drain(_)) => {
@@ -217,8 +223,8 @@ impl Requests<'_> {
 fn outgoing(message: Outgoing) -> proto::SubscribeResponse {
     use subscribe_response::Message;
     response(match message {
-        Outgoing::Deliveries { records, until } => {
-            Message::Deliveries(convert::deliveries(records, until))
+        Outgoing::Deliveries { batches, until } => {
+            Message::Deliveries(Deliveries::of(&batches, until))
         }
         Outgoing::Settled {
             request_id,

@@ -21,7 +21,7 @@ use rdkafka::{
     config::{ClientConfig, RDKafkaLogLevel},
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
-    message::DeliveryResult,
+    message::{DeliveryResult, Message as _},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
@@ -172,6 +172,34 @@ impl Producer {
         Ok(begun.elapsed())
     }
 
+    /// Produces `records` at `rate` a second and waits for no report: `stamp` writes into each value when it was due.
+    pub fn paced(
+        &self,
+        records: u64,
+        rate: u64,
+        size: usize,
+        keys: Option<NonZeroU64>,
+        stamp: impl Fn(Instant, &mut [u8]),
+    ) -> KafkaResult<()> {
+        let from = self.client.context().total();
+        let begun = Instant::now();
+        let mut value = vec![0; size];
+        for sent in 0..records {
+            let due = begun + Duration::from_nanos(sent * 1_000_000_000 / rate);
+            while due > Instant::now() {
+                // Then come those of a millisecond: a thread does not wake for each of them.
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            stamp(due, &mut value);
+            let record = BaseRecord::to(&self.topic).payload(&value[..]);
+            match keys {
+                None => self.send(record)?,
+                Some(keys) => self.send(record.key(&(sent % keys).to_be_bytes()[..]))?,
+            }
+        }
+        self.wait_for(from + records)
+    }
+
     fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> KafkaResult<()> {
         while let Err((error, back)) = self.client.send(record) {
             if error.rdkafka_error_code() != Some(Code::QueueFull) {
@@ -266,13 +294,14 @@ pub struct Consumption {
     pub since_init: Duration,
 }
 
-/// Consumes `records` as the only member of a new group, commits as often as the sidecar, and once more at the end.
+/// Consumes `records` as the only member of a new group, hands each value to `take`, commits as often as the sidecar, and once more at the end.
 pub fn consume(
     config: &Config,
     group: &str,
     topic: &str,
     partitions: usize,
     records: u64,
+    mut take: impl FnMut(&[u8]),
 ) -> KafkaResult<Consumption> {
     let begun = Instant::now();
     let consumer: BaseConsumer<Quiet> =
@@ -283,13 +312,13 @@ pub fn consume(
     let mut commit_at = begun + config.consume.commit_interval;
     while seen < records {
         // It returns nothing, early, after an event such as a rebalance.
-        let message = consumer.poll(Duration::from_secs(1)).transpose()?;
-        if message.is_none() {
+        let Some(message) = consumer.poll(Duration::from_secs(1)).transpose()? else {
             if looked.elapsed() > STALLED {
                 return Err(KafkaError::MessageConsumption(Code::OperationTimedOut));
             }
             continue;
-        }
+        };
+        take(message.payload().unwrap_or_default());
         if seen == 0 {
             first = Instant::now();
         }

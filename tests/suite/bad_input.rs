@@ -228,18 +228,12 @@ async fn what_a_subscription_asks_for_wrongly_or_too_early_is_refused_by_name() 
             "extend.tokens",
         ),
         (
-            Subscribe::Settle(proto::Settle {
-                request_id: 0,
-                items: vec![],
-            }),
+            Subscribe::Settle(proto::Settle::new(0, vec![])),
             "INVALID_REQUEST",
             "request_id",
         ),
         (
-            Subscribe::Settle(proto::Settle {
-                request_id: 1,
-                items: vec![],
-            }),
+            Subscribe::Settle(proto::Settle::new(1, vec![])),
             "INVALID_REQUEST",
             "items",
         ),

@@ -287,10 +287,7 @@ impl Subscription {
             })
             .collect();
         self.request_id += 1;
-        let settle = proto::Settle {
-            request_id: self.request_id,
-            items,
-        };
+        let settle = proto::Settle::new(self.request_id, items);
         self.send(subscribe_request::Message::Settle(settle)).await;
         self.request_id
     }

@@ -433,10 +433,7 @@ impl Worker {
                 Action::Release => settle_item::Action::Release(proto::Release {}),
             }),
         });
-        let settle = proto::Settle {
-            request_id: self.requests,
-            items: sent.collect(),
-        };
+        let settle = proto::Settle::new(self.requests, sent.collect());
         self.group.history.note(Event::Settle {
             stream: self.stream,
             request: self.requests,

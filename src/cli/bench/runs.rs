@@ -18,10 +18,12 @@ use crate::{cli::complain, config::Config, kafka::direct, lifecycle::signal::Sig
 /// Everything that runs need.
 pub(super) struct Bed {
     kind: Kind,
-    options: Options,
+    pub(super) options: Options,
     config: Config,
-    load: Load,
-    partitions: usize,
+    pub(super) load: Load,
+    pub(super) partitions: usize,
+    /// Topics that are deleted at the end.
+    topics: Vec<String>,
 }
 
 impl Bed {
@@ -34,38 +36,58 @@ impl Bed {
             config,
             load,
             partitions: 0,
+            topics: Vec::new(),
         }
     }
 
     /// Makes all runs, and shows their figures; nothing when a signal came first. A topic of the bench's own is deleted in any case.
     pub(super) async fn measure(mut self, mut signals: Signals) -> anyhow::Result<Option<String>> {
-        let topic = self.load.topic.clone();
-        let created = direct::create_topic(&self.config, &topic, self.options.partitions);
-        tokio::select! {
-            created = created => created.with_context(|| format!("topic {topic} could not be created"))?,
-            _ = signals.stop() => return Ok(None),
-        };
         let measured = tokio::select! {
-            measured = self.runs() => measured.map(Some),
+            measured = self.figures() => measured.map(Some),
             _ = signals.stop() => Ok(None),
         };
-        if self.options.topic.is_none()
-            && let Err(error) = direct::delete_topic(&self.config, &topic).await
-        {
-            complain(&format!("topic {topic} could not be deleted: {error}"));
+        for topic in &self.topics {
+            if let Err(error) = direct::delete_topic(&self.config, topic).await {
+                complain(&format!("topic {topic} could not be deleted: {error}"));
+            }
         }
         measured
     }
 
-    async fn runs(&mut self) -> anyhow::Result<String> {
-        self.partitions = self.prepare().await?;
-        let target = match (self.options.address.clone(), self.options.pid) {
-            (Some(address), Some(pid)) => Target::running(address, pid),
+    async fn figures(&mut self) -> anyhow::Result<String> {
+        let topic = self.load.topic.clone();
+        self.create(&topic, self.options.topic.is_none()).await?;
+        match self.kind {
+            Kind::Publish | Kind::Subscribe => self.runs().await,
+            Kind::Latency(pace) => self.latency(pace).await,
+        }
+    }
+
+    /// Creates a topic if it is not there, to be deleted at the end if it is the bench's own.
+    pub(super) async fn create(&mut self, topic: &str, is_own: bool) -> anyhow::Result<()> {
+        if is_own {
+            self.topics.push(topic.to_owned());
+        }
+        direct::create_topic(&self.config, topic, self.options.partitions)
+            .await
+            .with_context(|| format!("topic {topic} could not be created"))?;
+        Ok(())
+    }
+
+    /// The sidecar that was named, or one of the bench's own.
+    pub(super) fn target(&self) -> anyhow::Result<Target> {
+        match (self.options.address.clone(), self.options.pid) {
+            (Some(address), Some(pid)) => Ok(Target::running(address, pid)),
             _ => {
                 let complain = |line: &str| complain(&format!("the sidecar says: {line}"));
-                Target::start(&self.options.settings, complain)?.0
+                Ok(Target::start(&self.options.settings, complain)?.0)
             }
-        };
+        }
+    }
+
+    async fn runs(&mut self) -> anyhow::Result<String> {
+        self.partitions = self.prepare().await?;
+        let target = self.target()?;
         let mut sheet = self.sheet();
         // The first of each warms up.
         for number in 0..=self.options.runs {
@@ -87,8 +109,8 @@ impl Bed {
     }
 
     /// Fills the topic for subscribers, and says how many partitions it has.
-    async fn prepare(&self) -> anyhow::Result<usize> {
-        let fill = self.kind == Kind::Subscribe;
+    pub(super) async fn prepare(&self) -> anyhow::Result<usize> {
+        let fill = self.kind != Kind::Publish;
         let window = self.direct_window();
         self.blocking(move |config, load| {
             let producer = direct::Producer::connect(config, &load.topic)?;
@@ -101,16 +123,16 @@ impl Bed {
         .await
     }
 
-    async fn through(&self, target: &Target, number: u16) -> anyhow::Result<Run> {
+    pub(super) async fn through(&self, target: &Target, number: u16) -> anyhow::Result<Run> {
         let before = (cpu_seconds("self")?, target.cpu_seconds()?);
         let (records, took, since_init) = match self.kind {
             Kind::Publish => {
                 let took = publish::publish(&self.load, &target.address).await?;
                 (self.load.records, took, None)
             }
-            Kind::Subscribe => {
+            Kind::Subscribe | Kind::Latency(_) => {
                 let group = self.group("sidecar", number);
-                let took = subscribe::subscribe(&self.load, &target.address, group).await?;
+                let took = subscribe::subscribe(&self.load, &target.address, group, |_| ()).await?;
                 (took.records, took.delivering, Some(took.since_init))
             }
         };
@@ -132,7 +154,9 @@ impl Bed {
         let window = self.direct_window();
         let run = self.blocking(move |config, load| match kind {
             Kind::Publish => publish_directly(config, load, window),
-            Kind::Subscribe => subscribe_directly(config, load, &group, partitions),
+            Kind::Subscribe | Kind::Latency(_) => {
+                subscribe_directly(config, load, &group, partitions)
+            }
         });
         run.await.map(Some)
     }
@@ -143,13 +167,13 @@ impl Bed {
     }
 
     /// A group of its own for each run.
-    fn group(&self, path: &str, number: u16) -> String {
+    pub(super) fn group(&self, path: &str, number: u16) -> String {
         let random = RandomState::new().hash_one(number);
         format!("outrigger-bench-{path}-{number}-{random:016x}")
     }
 
     /// Runs what blocks beside the runtime.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Config, &Load) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
@@ -181,7 +205,7 @@ impl Bed {
                     "direct_window_records": self.direct_window(),
                 }),
             ),
-            Kind::Subscribe => (
+            Kind::Subscribe | Kind::Latency(_) => (
                 format!("subscribe, window {} records", self.options.window),
                 json!({ "window_records": self.options.window, "window_bytes": self.options.window_bytes }),
             ),
@@ -223,7 +247,7 @@ fn subscribe_directly(
     partitions: usize,
 ) -> anyhow::Result<Run> {
     let before = cpu_seconds("self")?;
-    let read = direct::consume(config, group, &load.topic, partitions, load.records)?;
+    let read = direct::consume(config, group, &load.topic, partitions, load.records, |_| ())?;
     Ok(Run {
         records: load.records,
         seconds: read.took.as_secs_f64(),

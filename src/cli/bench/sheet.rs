@@ -18,7 +18,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    fn rate(&self) -> f64 {
+    pub(super) fn rate(&self) -> f64 {
         self.records as f64 / self.seconds
     }
 
@@ -240,7 +240,7 @@ impl Sheet {
 }
 
 /// As it was typed, without values that may be secrets.
-fn command() -> String {
+pub(super) fn command() -> String {
     std::env::args()
         .skip(1)
         .fold("outrigger".to_owned(), |text, argument| {

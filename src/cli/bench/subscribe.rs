@@ -50,8 +50,13 @@ struct Progress {
     done: CancellationToken,
 }
 
-/// Reads the load as a fresh group.
-pub(super) async fn subscribe(load: &Load, address: &str, group: String) -> anyhow::Result<Took> {
+/// Reads the load as a fresh group, and hands each message to `take`.
+pub(super) async fn subscribe(
+    load: &Load,
+    address: &str,
+    group: String,
+    take: impl Fn(&proto::Deliveries) + Clone + Send + 'static,
+) -> anyhow::Result<Took> {
     let begun = Instant::now();
     let progress = Arc::new(Progress {
         records: load.records,
@@ -63,8 +68,8 @@ pub(super) async fn subscribe(load: &Load, address: &str, group: String) -> anyh
     let mut streams = JoinSet::new();
     for _ in 0..load.streams {
         let (load, address) = (load.clone(), address.to_owned());
-        let (group, progress) = (group.clone(), Arc::clone(&progress));
-        streams.spawn(async move { subscribe_one(&load, &address, group, &progress).await });
+        let (group, progress, take) = (group.clone(), Arc::clone(&progress), take.clone());
+        streams.spawn(async move { subscribe_one(&load, &address, group, &progress, take).await });
     }
     while let Some(stream) = streams.join_next().await {
         stream??;
@@ -83,6 +88,7 @@ async fn subscribe_one(
     address: &str,
     group: String,
     progress: &Progress,
+    take: impl Fn(&proto::Deliveries),
 ) -> anyhow::Result<()> {
     let mut client =
         SubscriberServiceClient::new(connect(address).await?).max_decoding_message_size(usize::MAX);
@@ -121,6 +127,7 @@ async fn subscribe_one(
         let message = message.map_err(|status| refusal(&status))?;
         match message.and_then(|message| message.message) {
             Some(Response::Deliveries(deliveries)) => {
+                take(&deliveries);
                 progress.count(&deliveries)?;
                 request_id += 1;
                 let items = deliveries
@@ -131,7 +138,7 @@ async fn subscribe_one(
                         action: Some(Action::Ack(proto::Ack {})),
                     })
                     .collect();
-                send(Request::Settle(proto::Settle { request_id, items })).await?;
+                send(Request::Settle(proto::Settle::new(request_id, items))).await?;
             }
             Some(Response::Settled(answer)) => {
                 if let Some(outcome) = answer.outcomes.first() {

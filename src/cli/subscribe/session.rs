@@ -267,10 +267,10 @@ impl<'a> Session<'a> {
             token,
             action: Some(action.clone()),
         });
-        self.send(Request::Settle(proto::Settle {
-            request_id: self.request_id,
-            items: items.collect(),
-        }));
+        self.send(Request::Settle(proto::Settle::new(
+            self.request_id,
+            items.collect(),
+        )));
     }
 
     fn send(&mut self, message: Request) {

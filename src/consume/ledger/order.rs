@@ -3,36 +3,60 @@
 //! Knows offsets only; what has become of a record is the ledger's. What always holds: of the records of one key only the first that is not
 //! settled is ever ready, and a key belongs to one stream as long as the same streams are there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+};
 
-use super::terms::{Ordering, StreamId, mix};
+use super::{
+    offsets::Offsets,
+    terms::{Ordering, StreamId, mix},
+};
 
 /// The records that wait.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) ordering: Ordering,
     /// PARTITION: everything that is neither delivered nor settled, whether it may go out yet or not.
-    row: BTreeSet<i64>,
+    row: Offsets,
     ready: Ready,
     /// Those that may have killed a client: each goes out alone.
     suspects: Ready,
     /// KEY: the last record in the line of each key.
-    lines: HashMap<u64, i64>,
+    lines: HashMap<u64, i64, BuildHasherDefault<AsItIs>>,
     /// KEY: the streams that keys are spread over.
     members: Vec<StreamId>,
 }
 
 /// Records that may go out, by the stream they are for; without one to whoever has room.
-type Ready = BTreeMap<Option<StreamId>, BTreeSet<i64>>;
+type Ready = BTreeMap<Option<StreamId>, Offsets>;
+
+/// Keys are hashes already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
 
 impl Order {
     pub(super) fn new(ordering: Ordering) -> Self {
         Self {
             ordering,
-            row: BTreeSet::new(),
+            row: Offsets::default(),
             ready: Ready::new(),
             suspects: Ready::new(),
-            lines: HashMap::new(),
+            lines: HashMap::default(),
             members: Vec::new(),
         }
     }
@@ -68,13 +92,13 @@ impl Order {
     /// The record goes out.
     pub(super) fn take(&mut self, offset: i64, key: Option<u64>, is_suspect: bool) {
         if self.ordering == Ordering::Partition {
-            self.row.remove(&offset);
+            self.row.remove(offset);
             return;
         }
         let whose = self.whose(key);
         let ready = self.pile(is_suspect);
         if let Some(offsets) = ready.get_mut(&whose) {
-            offsets.remove(&offset);
+            offsets.remove(offset);
             if offsets.is_empty() && whose.is_some() {
                 ready.remove(&whose);
             }
@@ -90,12 +114,12 @@ impl Order {
 
     /// PARTITION: the record is settled without having gone out again.
     pub(super) fn drop(&mut self, offset: i64) {
-        self.row.remove(&offset);
+        self.row.remove(offset);
     }
 
     /// PARTITION: the first record that has to go out; whether it may now, the ledger knows.
     pub(super) fn head(&self) -> Option<i64> {
-        self.row.first().copied()
+        self.row.first()
     }
 
     /// The first record for `stream`, suspects before others.
@@ -118,12 +142,10 @@ impl Order {
             return;
         }
         for is_suspect in [false, true] {
-            let offsets: Vec<i64> = std::mem::take(self.pile(is_suspect))
-                .into_values()
-                .flatten()
-                .collect();
-            for offset in offsets {
-                self.put(offset, key_of(offset), is_suspect);
+            for offsets in std::mem::take(self.pile(is_suspect)).into_values() {
+                for offset in offsets {
+                    self.put(offset, key_of(offset), is_suspect);
+                }
             }
         }
     }
@@ -151,7 +173,7 @@ impl Order {
 }
 
 fn first(ready: &Ready, stream: StreamId) -> Option<i64> {
-    let of = |whose| ready.get(&whose).and_then(BTreeSet::first).copied();
+    let of = |whose| ready.get(&whose).and_then(Offsets::first);
     match (of(None), of(Some(stream))) {
         (Some(anyone), Some(own)) => Some(anyone.min(own)),
         (anyone, own) => anyone.or(own),

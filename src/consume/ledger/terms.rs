@@ -90,6 +90,7 @@ pub struct Next {
     pub weight: u64,
     /// It may be what killed a client: it goes out alone, and nothing with it.
     pub is_suspect: bool,
+    pub(super) index: usize,
 }
 
 /// A record that was just given to a stream.

@@ -61,9 +61,17 @@ fn keyed(keys: &[Option<u64>]) -> Ledger<Of> {
     ledger
 }
 
+impl<T: Payload> Ledger<T> {
+    /// Delivers what is next to `stream`, if there is anything.
+    fn give(&mut self, stream: StreamId, now: Moment, until: Moment) -> Option<Handed<'_, T>> {
+        let next = self.next(stream)?;
+        Some(self.hand(stream, next, now, until))
+    }
+}
+
 /// Offset, serial and attempt of what the stream is given.
 fn hand(ledger: &mut Ledger<Of>, stream: StreamId) -> Option<(i64, u32, u32)> {
-    let handed = ledger.hand(stream, 0, LONG)?;
+    let handed = ledger.give(stream, 0, LONG)?;
     Some((handed.offset, handed.serial, handed.attempt))
 }
 
@@ -121,7 +129,7 @@ fn a_release_is_not_an_attempt() {
     let mut ledger = ledger(Ordering::Unordered, &[0]);
     let (_, serial, _) = hand(&mut ledger, 1).unwrap();
     ledger.release(0, serial).unwrap();
-    let handed = ledger.hand(1, 0, LONG).unwrap();
+    let handed = ledger.give(1, 0, LONG).unwrap();
     assert_eq!((handed.attempt, handed.again), (1, true));
 }
 
@@ -159,7 +167,7 @@ fn a_nack_waits_longer_each_time_and_a_delay_of_its_own_wins() {
 fn a_lease_ends_counts_and_can_be_prolonged_up_to_a_cap() {
     let mut ledger = ledger(Ordering::Unordered, &[0, 1, 2]);
     let serials: Vec<u32> = (0..3)
-        .map(|_| ledger.hand(7, 100, 130).unwrap().serial)
+        .map(|_| ledger.give(7, 100, 130).unwrap().serial)
         .collect();
     assert_eq!(ledger.due_at(), Some(130));
     assert_eq!(ledger.due(129, NOBODY), Due::default());
@@ -192,7 +200,7 @@ fn a_lease_ends_counts_and_can_be_prolonged_up_to_a_cap() {
 #[test]
 fn a_lease_goes_on_while_its_record_is_unread() {
     let mut ledger = ledger(Ordering::Unordered, &[0]);
-    ledger.hand(7, 0, 100).unwrap();
+    ledger.give(7, 0, 100).unwrap();
     assert_eq!(ledger.due(100, |stream| stream == 7).expired, 0);
     assert_eq!(ledger.delivered(), 1);
     let later = ledger.due_at().unwrap();
@@ -336,9 +344,9 @@ fn in_partition_order_a_nack_takes_the_later_deliveries_back() {
 #[test]
 fn in_partition_order_a_lease_that_ends_takes_the_later_deliveries_back() {
     let mut ledger = ledger(Ordering::Partition, &[0, 1, 2]);
-    ledger.hand(1, 0, 100).unwrap();
-    ledger.hand(1, 0, 50).unwrap();
-    ledger.hand(1, 0, 50).unwrap();
+    ledger.give(1, 0, 100).unwrap();
+    ledger.give(1, 0, 50).unwrap();
+    ledger.give(1, 0, 50).unwrap();
     let due = ledger.due(50, NOBODY);
     assert_eq!(
         (due.expired, due.refunds.len()),
@@ -377,12 +385,12 @@ fn what_a_dead_stream_held_is_suspect_and_what_was_alone_with_it_has_failed() {
     let (_, serial, attempt) = hand(&mut ledger, 2).unwrap();
     assert_eq!(attempt, 1, "nobody knows whether it was tried");
     ledger.settle(0, serial).unwrap();
-    let handed = ledger.hand(3, 0, LONG).unwrap();
+    let handed = ledger.give(3, 0, LONG).unwrap();
     assert!(handed.is_suspect && handed.offset == 2);
     ledger.take_back(3, true, 0);
     assert!(!ledger.has_suspect(2), "it waits for its next attempt");
     ledger.due(5000, NOBODY);
-    let handed = ledger.hand(2, 0, LONG).unwrap();
+    let handed = ledger.give(2, 0, LONG).unwrap();
     assert_eq!(
         (handed.offset, handed.attempt, handed.is_suspect),
         (2, 2, true)

@@ -148,7 +148,7 @@ impl Session {
 /// The record itself, and after its own headers why it is here. The names are those of KIP-1191, as far as it has them.
 fn copy(topic: String, from: &TopicPartition, group: &str, dead: &Dead<'_, Consumed>) -> Record {
     let record = dead.payload;
-    let mut headers = record.headers.clone();
+    let mut headers = record.headers().to_vec();
     let trouble = dead.trouble;
     for (name, value) in [
         ("topic", from.topic.clone()),
@@ -169,8 +169,8 @@ fn copy(topic: String, from: &TopicPartition, group: &str, dead: &Dead<'_, Consu
     Record {
         topic,
         partition: None,
-        key: record.key.clone(),
-        value: record.value.clone(),
+        key: record.key().map(Bytes::copy_from_slice),
+        value: record.value().map(Bytes::copy_from_slice),
         headers,
         timestamp: record.timestamp.map(|(at, _)| at),
     }

@@ -4,17 +4,20 @@
 //! A partition is asked for more only when nothing of it waits, and for about what fits: what a stream has no room for stays in
 //! librdkafka's queue, where the prefetch limit bounds it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Session, Slot, UNREAD,
     memory::Memory,
-    stream::Stream,
+    room::Room,
     times::{Clock, millis},
 };
 use crate::{
     consume::{
-        Delivered, Limits, Outgoing, StreamId, Token,
+        Batch, Delivered, Limits, Outgoing, StreamId, Token,
         ledger::{Admitted, Moment},
     },
     failure::{Failure, Reason},
@@ -24,7 +27,7 @@ use crate::{
 };
 
 /// Records in one message to a stream.
-const MESSAGE_RECORDS: usize = 256;
+const MESSAGE_RECORDS: usize = 1024;
 
 /// Bytes in one message to a stream, above which it is closed: gRPC clients refuse messages over 4 MiB by default.
 const MESSAGE_BYTES: u64 = 512 * 1024;
@@ -132,53 +135,27 @@ impl Session {
                 }
             }
         }
-        if message.records.is_empty() {
+        if message.count == 0 {
             if let Some(failure) = too_large {
                 stream.end(Some(failure));
             }
             return false;
         }
         let recorder = metrics::subscribe();
-        recorder.delivered.increment(message.records.len() as u64);
+        recorder.delivered.increment(message.count as u64);
         recorder.delivered_bytes.increment(message.bytes);
         recorder.redelivered.increment(message.again);
-        stream.has_suspect = message.records.iter().any(|record| record.is_suspect);
+        stream.has_suspect = message.has_suspect;
         let until = now + stream.lease;
         if stream.pull.is_some() {
             stream.keep();
         }
         self.show_held(self.held());
         permit.send(Outgoing::Deliveries {
-            records: message.records,
+            batches: message.batches,
             until,
         });
         true
-    }
-}
-
-impl Stream {
-    pub(super) fn has_room_for(&self, weight: u64) -> bool {
-        Room {
-            window: self.window,
-            most: self.most(),
-            beside: Usage::default(),
-            held: &mut self.held.clone(),
-        }
-        .fits(weight)
-    }
-
-    /// Records that it may hold in any case.
-    fn most(&self) -> u64 {
-        self.pull.unwrap_or(u64::MAX)
-    }
-
-    fn room(&mut self, beside: Usage) -> Room<'_> {
-        Room {
-            window: self.window,
-            most: self.most(),
-            beside,
-            held: &mut self.held,
-        }
     }
 }
 
@@ -189,39 +166,10 @@ struct Source<'a> {
     memory: &'a mut Memory,
 }
 
-/// What a stream may hold, and does.
-struct Room<'a> {
-    window: Usage,
-    /// Records that it may hold in any case.
-    most: u64,
-    /// What others hold of the same window.
-    beside: Usage,
-    held: &'a mut Usage,
-}
-
-impl Room<'_> {
-    /// Whether one more record fits. A record larger than the whole window is delivered alone, or it never would be.
-    fn fits(&self, weight: u64) -> bool {
-        let one = Usage {
-            records: 1,
-            bytes: weight,
-        };
-        let Self { window, most, .. } = self;
-        let held = self.held();
-        let is_open = window.records > 0 && window.bytes > 0 && self.held.records < *most;
-        is_open && (held.fits(one, *window) || held.records == 0)
-    }
-
-    /// What is held of the window.
-    fn held(&self) -> Usage {
-        let mut held = *self.held;
-        held.add(self.beside);
-        held
-    }
-}
-
 struct Message {
-    records: Vec<Delivered>,
+    /// At most one of a partition: the last one is of the partition at hand, once that has given anything.
+    batches: Vec<Batch>,
+    count: usize,
     bytes: u64,
     again: u64,
     /// Where the message is closed.
@@ -230,6 +178,7 @@ struct Message {
     most: u64,
     /// Only records that may have killed a client, and of them one.
     suspects_only: bool,
+    has_suspect: bool,
     /// When it is made, by both clocks.
     at: (Instant, Moment),
     /// When the leases of its records end.
@@ -242,12 +191,14 @@ impl Message {
     fn new(most: u64, now: Instant, lease: Duration, clock: &Clock) -> Self {
         let moment = clock.moment(now);
         Self {
-            records: Vec::new(),
+            batches: Vec::new(),
+            count: 0,
             bytes: 0,
             again: 0,
             full: MESSAGE_BYTES.min(most / 2).max(1),
             most,
             suspects_only: false,
+            has_suspect: false,
             at: (now, moment),
             until: moment.saturating_add(millis(lease)),
             new_in_slot: true,
@@ -274,7 +225,7 @@ fn fill(
 ) -> Fill {
     message.new_in_slot = true;
     loop {
-        if message.records.len() >= MESSAGE_RECORDS || message.bytes >= message.full {
+        if message.count >= MESSAGE_RECORDS || message.bytes >= message.full {
             return Fill::Full;
         }
         let Some(next) = slot.ledger.next(id) else {
@@ -300,13 +251,15 @@ fn fill(
             return Fill::Full;
         }
         let (now, moment) = message.at;
-        let handed = slot
-            .ledger
-            .hand(id, moment, message.until)
-            .expect("it was just there");
+        let handed = slot.ledger.hand(id, next, moment, message.until);
         if message.new_in_slot {
             slot.times.stamp(handed.serial, now);
             slot.sent_at = now;
+            message.batches.push(Batch {
+                topic: Arc::clone(&slot.topic),
+                partition: slot.partition.partition,
+                records: Vec::new(),
+            });
             message.new_in_slot = false;
         }
         let delay = match handed.payload.timestamp {
@@ -320,15 +273,16 @@ fn fill(
             records: 1,
             bytes: weight,
         });
-        message.records.push(Delivered {
+        message.count += 1;
+        message.has_suspect |= handed.is_suspect;
+        let batch = message.batches.last_mut().expect("begun just now");
+        batch.records.push(Delivered {
             token: Token {
                 index,
                 offset: handed.offset,
                 epoch: slot.epoch,
                 serial: handed.serial,
             },
-            topic: slot.topic.clone(),
-            partition: slot.partition.partition,
             attempt: handed.attempt,
             is_suspect: handed.is_suspect,
             record: handed.payload.clone(),
@@ -346,7 +300,7 @@ fn fetch(from: &mut Source<'_>, slot: &mut Slot, room: &Room<'_>, message: &Mess
         .records
         .saturating_sub(held.records)
         .min(room.most.saturating_sub(room.held.records))
-        .min((MESSAGE_RECORDS - message.records.len()) as u64);
+        .min((MESSAGE_RECORDS - message.count) as u64);
     let bytes = window
         .bytes
         .saturating_sub(held.bytes)

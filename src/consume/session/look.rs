@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{Session, Slot};
 use crate::{
     consume::{
@@ -47,7 +49,7 @@ impl Session {
                                 epoch: slot.epoch,
                                 serial: blocked.serial,
                             },
-                            key: blocked.payload.key.clone().unwrap_or_default(),
+                            key: Bytes::copy_from_slice(blocked.payload.key().unwrap_or_default()),
                             offset: blocked.offset,
                             attempts: blocked.attempts,
                             reason: blocked.trouble.describe(),

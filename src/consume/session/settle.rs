@@ -1,6 +1,7 @@
 //! Settles: from tokens to the ledger, and the windows' refunds.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -8,13 +9,13 @@ use std::{
 use super::{
     Session, Slot,
     durable::{PENDING, Part},
-    stream::refund,
+    stream::{Stream, refund},
     times::{Clock, Times, millis},
 };
 use crate::{
     consume::{
         Action, Confirm, Outgoing, Refusal, SettleItem, StreamId,
-        ledger::{Moment, Stale},
+        ledger::{Moment, Refund, Stale},
         token::Token,
     },
     metrics,
@@ -23,7 +24,7 @@ use crate::{
 impl Session {
     pub(super) fn settle(&mut self, id: StreamId, request_id: u64, items: &[SettleItem]) {
         let mut refused = Vec::new();
-        let mut ages = Ages::new(&self.clock);
+        let mut request = Request::new(&self.clock);
         let mut parts: Vec<Part> = Vec::new();
         let is_durable = self
             .streams
@@ -31,7 +32,7 @@ impl Session {
             .is_some_and(|stream| stream.confirm == Confirm::Durable);
         for (index, item) in items.iter().enumerate() {
             let index = index as u32;
-            match self.settle_one(item, &mut ages) {
+            match self.settle_one(item, &mut request) {
                 Ok(None) => {}
                 Ok(Some(mut acked)) => {
                     if is_durable {
@@ -45,6 +46,7 @@ impl Session {
                 }
             }
         }
+        request.end(&mut self.streams);
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -69,14 +71,16 @@ impl Session {
 
     /// Settles by tokens alone, whoever holds what they speak of: answered by position, absent where it is done.
     pub(super) fn acknowledge(&mut self, items: &[SettleItem]) -> Vec<Option<Refusal>> {
-        let mut ages = Ages::new(&self.clock);
+        let mut request = Request::new(&self.clock);
         let settled = items.iter().map(|item| {
-            let refusal = self.settle_one(item, &mut ages).err();
+            let refusal = self.settle_one(item, &mut request).err();
             let stale = u64::from(refusal.is_some());
             metrics::subscribe().stale.increment(stale);
             refusal
         });
-        settled.collect()
+        let settled = settled.collect();
+        request.end(&mut self.streams);
+        settled
     }
 
     pub(super) fn extend(
@@ -124,7 +128,11 @@ impl Session {
     }
 
     /// Gives what a commit has to cover, for an ack.
-    fn settle_one(&mut self, item: &SettleItem, ages: &mut Ages) -> Result<Option<Part>, Refusal> {
+    fn settle_one(
+        &mut self,
+        item: &SettleItem,
+        request: &mut Request,
+    ) -> Result<Option<Part>, Refusal> {
         let (slot, token) = self.slot_of(item.token)?;
         let Token {
             index,
@@ -133,38 +141,38 @@ impl Session {
             ..
         } = token;
         let recorder = metrics::subscribe();
-        let refunds = match &item.action {
+        match &item.action {
             Action::Ack => {
                 let refund = slot.ledger.settle(offset, serial).map_err(refusal)?;
-                recorder.acked.increment(1);
-                Vec::from_iter(refund)
+                request.acked += 1;
+                request.refunds.extend(refund);
             }
             Action::Nack { delay, reason } => {
                 let delay = delay.map(millis);
                 let refunds = slot
                     .ledger
-                    .nack(offset, serial, delay, reason, ages.moment)
+                    .nack(offset, serial, delay, reason, request.moment)
                     .map_err(refusal)?;
                 recorder.nacked.increment(1);
-                refunds
+                request.refunds.extend(refunds);
             }
             Action::DeadLetter { reason } => {
                 let refunds = slot
                     .ledger
-                    .reject(offset, serial, reason, ages.moment)
+                    .reject(offset, serial, reason, request.moment)
                     .map_err(refusal)?;
                 recorder.rejected.increment(1);
-                refunds
+                request.refunds.extend(refunds);
             }
             Action::Release => {
                 let refunds = slot.ledger.release(offset, serial).map_err(refusal)?;
                 recorder.released.increment(1);
-                refunds
+                request.refunds.extend(refunds);
             }
-        };
+        }
         // What was released was not processed.
         if item.action != Action::Release
-            && let Some(seconds) = ages.of(index, serial, &slot.times)
+            && let Some(seconds) = request.age(index, serial, &slot.times)
         {
             slot.reading.settled(item.action == Action::Ack, seconds);
         }
@@ -174,14 +182,12 @@ impl Session {
             Action::DeadLetter { .. } => Some(PENDING),
             Action::Nack { .. } | Action::Release => None,
         };
-        let acked = settlements.map(|settlements| Part {
+        Ok(settlements.map(|settlements| Part {
             slot: index,
             settlements,
             highest: offset,
             items: Vec::new(),
-        });
-        refund(&mut self.streams, &refunds);
-        Ok(acked)
+        }))
     }
 }
 
@@ -198,26 +204,33 @@ fn add(parts: &mut Vec<Part>, acked: Part) {
     }
 }
 
-/// How old deliveries are at a settle. Those of one message are of one age, which is then looked up once.
-struct Ages {
+/// What the settles of one request have in common.
+struct Request {
     now: Instant,
     moment: Moment,
-    /// Of which partition, which serials, and how old, in seconds.
-    known: Option<(u32, Range<u32>, f64)>,
+    /// How old the deliveries of one message are, in seconds: of which partition, which serials.
+    age: Option<(u32, Range<u32>, f64)>,
+    acked: u64,
+    /// What windows get back.
+    refunds: Vec<Refund>,
 }
 
-impl Ages {
+impl Request {
     fn new(clock: &Clock) -> Self {
         let now = Instant::now();
         Self {
             now,
             moment: clock.moment(now),
-            known: None,
+            age: None,
+            acked: 0,
+            refunds: Vec::new(),
         }
     }
 
-    fn of(&mut self, index: u32, serial: u32, times: &Times) -> Option<f64> {
-        if let Some((of, serials, seconds)) = &self.known
+    /// How old a delivery is, in seconds.
+    fn age(&mut self, index: u32, serial: u32, times: &Times) -> Option<f64> {
+        // Those of one message are of one age, which is looked up once.
+        if let Some((of, serials, seconds)) = &self.age
             && *of == index
             && serials.contains(&serial)
         {
@@ -225,8 +238,13 @@ impl Ages {
         }
         let made = times.of(serial)?;
         let seconds = self.now.saturating_duration_since(made.at).as_secs_f64();
-        self.known = Some((index, made.serials, seconds));
+        self.age = Some((index, made.serials, seconds));
         Some(seconds)
+    }
+
+    fn end(self, streams: &mut BTreeMap<StreamId, Stream>) {
+        metrics::subscribe().acked.increment(self.acked);
+        refund(streams, &self.refunds);
     }
 }
 

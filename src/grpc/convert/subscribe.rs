@@ -1,20 +1,17 @@
 //! The same for subscriptions.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{moment, timestamp, unknown};
+use super::unknown;
 use crate::{
     consume::{
-        Action, Confirm, Delivered, Ordering, PartitionChange, Refusal, Retry, SettleItem,
-        StreamOptions, Subscription, Token,
+        Action, Confirm, Ordering, PartitionChange, Refusal, Retry, SettleItem, StreamOptions,
+        Subscription, Token,
     },
     failure::{Failure, Reason},
-    grpc::proto,
+    grpc::{proto, settle::Received},
     kafka::Start,
-    record::{TimestampKind, Usage, topic_problem},
+    record::{Usage, topic_problem},
 };
 
 /// What a first message of a subscription asks for.
@@ -179,97 +176,70 @@ fn invalid(field: &str, text: &str) -> Failure {
 /// What a client's gRPC library accepts unless told otherwise.
 const DEFAULT_MESSAGE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// The items of a settle that came on a stream.
+pub(in crate::grpc) fn received_items(
+    path: &str,
+    received: Vec<Received>,
+    has_dead_letters: bool,
+) -> Result<Vec<SettleItem>, Failure> {
+    let item = |(index, received)| match received {
+        Received::Ack(token) => Ok(SettleItem {
+            token: Some(token),
+            action: Action::Ack,
+        }),
+        Received::Other(item) => settle_item(path, index, item, has_dead_letters),
+    };
+    received.into_iter().enumerate().map(item).collect()
+}
+
 /// The items of a settle.
 pub(in crate::grpc) fn settle_items(
     path: &str,
     items: Vec<proto::SettleItem>,
     has_dead_letters: bool,
 ) -> Result<Vec<SettleItem>, Failure> {
+    let item = |(index, item)| settle_item(path, index, item, has_dead_letters);
+    items.into_iter().enumerate().map(item).collect()
+}
+
+fn settle_item(
+    path: &str,
+    index: usize,
+    item: proto::SettleItem,
+    has_dead_letters: bool,
+) -> Result<SettleItem, Failure> {
     use proto::settle_item::Action as Asked;
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(index, item)| {
-            let action = match item.action {
-                Some(Asked::Ack(_)) => Action::Ack,
-                Some(Asked::Release(_)) => Action::Release,
-                Some(Asked::Nack(nack)) => {
-                    let field = format!("{path}[{index}].nack.delay");
-                    let delay = positive(&field, nack.delay)?;
-                    Action::Nack {
-                        delay: delay.filter(|delay| !delay.is_zero()),
-                        reason: nack.reason,
-                    }
-                }
-                Some(Asked::DeadLetter(_)) if !has_dead_letters => {
-                    return Err(Failure::not_available(
-                        "SettleItem.dead_letter without Init.dead_letter",
-                    ));
-                }
-                Some(Asked::DeadLetter(dead_letter)) => Action::DeadLetter {
-                    reason: dead_letter.reason,
-                },
-                None => {
-                    return Err(Failure::invalid(
-                        Reason::InvalidRequest,
-                        format!("{path}[{index}].action"),
-                        "must be set",
-                    ));
-                }
-            };
-            Ok(SettleItem {
-                token: Token::decode(&item.token),
-                action,
-            })
-        })
-        .collect()
-}
-
-/// Records on their way to a subscriber.
-pub(in crate::grpc) fn deliveries(records: Vec<Delivered>, until: Instant) -> proto::Deliveries {
-    proto::Deliveries {
-        deliveries: records.into_iter().map(delivery).collect(),
-        lease_expiry: Some(moment(until)),
-    }
-}
-
-fn delivery(delivered: Delivered) -> proto::Delivery {
-    let Delivered {
-        token,
-        topic,
-        partition,
-        attempt,
-        is_suspect,
-        record,
-    } = delivered;
-    let timestamp_type = match record.timestamp {
-        None => proto::TimestampType::Unspecified,
-        Some((_, TimestampKind::Create)) => proto::TimestampType::CreateTime,
-        Some((_, TimestampKind::LogAppend)) => proto::TimestampType::LogAppendTime,
+    let action = match item.action {
+        Some(Asked::Ack(_)) => Action::Ack,
+        Some(Asked::Release(_)) => Action::Release,
+        Some(Asked::Nack(nack)) => {
+            let field = format!("{path}[{index}].nack.delay");
+            let delay = positive(&field, nack.delay)?;
+            Action::Nack {
+                delay: delay.filter(|delay| !delay.is_zero()),
+                reason: nack.reason,
+            }
+        }
+        Some(Asked::DeadLetter(_)) if !has_dead_letters => {
+            return Err(Failure::not_available(
+                "SettleItem.dead_letter without Init.dead_letter",
+            ));
+        }
+        Some(Asked::DeadLetter(dead_letter)) => Action::DeadLetter {
+            reason: dead_letter.reason,
+        },
+        None => {
+            return Err(Failure::invalid(
+                Reason::InvalidRequest,
+                format!("{path}[{index}].action"),
+                "must be set",
+            ));
+        }
     };
-    proto::Delivery {
-        token: token.encode().to_vec().into(),
-        record: Some(proto::Record {
-            topic: topic.to_string(),
-            partition: Some(partition),
-            key: record.key,
-            value: record.value,
-            headers: record
-                .headers
-                .into_iter()
-                .map(|header| proto::Header {
-                    name: header.name,
-                    value: header.value,
-                })
-                .collect(),
-            timestamp: record.timestamp.map(|(millis, _)| timestamp(millis)),
-            message_id: String::new(),
-        }),
-        offset: record.offset,
-        timestamp_type: timestamp_type.into(),
-        attempt,
-        suspect: is_suspect,
-    }
+    Ok(SettleItem {
+        token: Token::decode(&item.token),
+        action,
+    })
 }
 
 /// Every item: what became of it, done where nothing refused it.

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
 use crate::{
-    grpc::proto::{self, settle_item, subscribe_request, subscribe_response},
+    consume::{Batch, Token},
+    grpc::{
+        proto::{self, settle_item, subscribe_request},
+        settle::Received,
+    },
     traces::{self, Processing, Source},
 };
 
@@ -13,7 +15,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Traced {
     group: String,
-    processing: HashMap<Bytes, Processing>,
+    processing: HashMap<Token, Processing>,
 }
 
 impl Traced {
@@ -29,31 +31,30 @@ impl Traced {
     }
 
     /// Begins the spans of what is about to be delivered, and puts their context in the place of the producer's.
-    pub(super) fn delivered(&mut self, message: &mut proto::SubscribeResponse) {
-        let Some(subscribe_response::Message::Deliveries(deliveries)) = &mut message.message else {
-            return;
-        };
-        for delivery in &mut deliveries.deliveries {
-            let Some(record) = &mut delivery.record else {
-                continue;
-            };
-            let context = record
-                .headers
-                .iter_mut()
-                .find(|header| traces::is_context(&header.name));
-            let Some(value) = context.and_then(|header| header.value.as_mut()) else {
-                continue;
-            };
-            let source = Source {
-                group: &self.group,
-                topic: &record.topic,
-                partition: record.partition.unwrap_or_default(),
-                offset: delivery.offset,
-                tombstone: record.value.is_none(),
-            };
-            if let Some((processing, below)) = Processing::begin(value, source) {
-                *value = below.into();
-                self.processing.insert(delivery.token.clone(), processing);
+    pub(super) fn delivered(&mut self, batches: &mut [Batch]) {
+        for batch in batches {
+            for delivered in &mut batch.records {
+                let source = Source {
+                    group: &self.group,
+                    topic: &batch.topic,
+                    partition: batch.partition,
+                    offset: delivered.record.offset,
+                    tombstone: delivered.record.value().is_none(),
+                };
+                let headers = delivered.record.headers();
+                let Some(at) = headers
+                    .iter()
+                    .position(|header| traces::is_context(&header.name))
+                else {
+                    continue;
+                };
+                let Some(value) = &headers[at].value else {
+                    continue;
+                };
+                if let Some((processing, below)) = Processing::begin(value, source) {
+                    delivered.record.headers_mut()[at].value = Some(below.into());
+                    self.processing.insert(delivered.token, processing);
+                }
             }
         }
     }
@@ -65,15 +66,22 @@ impl Traced {
         if self.processing.is_empty() {
             return;
         }
-        for item in &settle.items {
-            if let Some(processing) = self.processing.remove(&item.token) {
-                processing.end(match item.action {
-                    Some(settle_item::Action::Ack(_)) => "ack",
-                    Some(settle_item::Action::Nack(_)) => "nack",
-                    Some(settle_item::Action::DeadLetter(_)) => "dead_letter",
-                    Some(settle_item::Action::Release(_)) => "release",
-                    None => "none",
-                });
+        for received in &settle.received {
+            let (token, how) = match received {
+                Received::Ack(token) => (Some(*token), "ack"),
+                Received::Other(item) => (
+                    Token::decode(&item.token),
+                    match item.action {
+                        Some(settle_item::Action::Ack(_)) => "ack",
+                        Some(settle_item::Action::Nack(_)) => "nack",
+                        Some(settle_item::Action::DeadLetter(_)) => "dead_letter",
+                        Some(settle_item::Action::Release(_)) => "release",
+                        None => "none",
+                    },
+                ),
+            };
+            if let Some(processing) = token.and_then(|token| self.processing.remove(&token)) {
+                processing.end(how);
             }
         }
     }

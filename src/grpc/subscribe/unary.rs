@@ -54,7 +54,7 @@ impl Service {
         let pulled = self.pool.pull(&subscription, options, by).await?;
         Ok(proto::PullResponse {
             deliveries: Some(pulled.map_or_else(proto::Deliveries::default, |pulled| {
-                convert::deliveries(pulled.records, pulled.until)
+                proto::Deliveries::of(&pulled.batches, pulled.until)
             })),
         })
     }

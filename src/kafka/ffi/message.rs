@@ -3,9 +3,10 @@
 use std::{
     ffi::{CStr, c_void},
     ptr, slice,
+    sync::Arc,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 use rdkafka_sys as rd;
 
@@ -28,15 +29,6 @@ pub(super) unsafe fn read(message: &rd::rd_kafka_message_t) -> Result<Consumed, 
             view(message.payload, message.len),
         )
     };
-    // One allocation for both.
-    let mut copy =
-        BytesMut::with_capacity(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
-    let mut own = |part: &[u8]| {
-        copy.extend_from_slice(part);
-        copy.split().freeze()
-    };
-    let key = key.map(&mut own);
-    let value = value.map(&mut own);
     let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
     // SAFETY: the message is alive, `kind` is a valid place to write to.
     let millis = unsafe { rd::rd_kafka_message_timestamp(message, &mut kind) };
@@ -49,14 +41,28 @@ pub(super) unsafe fn read(message: &rd::rd_kafka_message_t) -> Result<Consumed, 
         }
         _ => None,
     };
-    Ok(Consumed {
-        offset: message.offset,
-        key,
-        value,
-        // SAFETY: the message is alive.
-        headers: unsafe { headers(message) },
+    // SAFETY: the message is alive.
+    let headers = unsafe { headers(message) };
+    Ok(Consumed::new(
+        message.offset,
         timestamp,
-    })
+        join(key.unwrap_or_default(), value.unwrap_or_default()),
+        // Kafka's own lengths are 32 bits long.
+        key.map(|key| key.len() as u32),
+        value.is_some(),
+        headers,
+    ))
+}
+
+fn join(key: &[u8], value: &[u8]) -> Arc<[u8]> {
+    let mut joined = Arc::<[u8]>::new_uninit_slice(key.len() + value.len());
+    let (first, second) = Arc::get_mut(&mut joined)
+        .expect("nobody else has it yet")
+        .split_at_mut(key.len());
+    first.write_copy_of_slice(key);
+    second.write_copy_of_slice(value);
+    // SAFETY: both parts were just written, and there is no third.
+    unsafe { joined.assume_init() }
 }
 
 /// # Safety

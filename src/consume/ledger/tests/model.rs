@@ -235,7 +235,7 @@ fn take(ledger: &mut Ledger<Of>, model: &mut Model, step: Step) -> Result<(), Te
         }
         Step::Hand(stream) => {
             let next = ledger.next(stream);
-            let handed = ledger.hand(stream, now, now + LEASE);
+            let handed = ledger.give(stream, now, now + LEASE);
             let Some(handed) = handed else {
                 prop_assert_eq!(next, None);
                 return Ok(());
