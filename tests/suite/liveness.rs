@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrigger::grpc::proto::{self, PartitionEventKind, subscribe_response::Message};
+use outrigger::grpc::proto::{self, PartitionEventKind, settle_item, subscribe_response::Message};
 
 use crate::{
     client::{Subscription, fill_topic, init, publish_request, record, window},
@@ -160,4 +160,115 @@ async fn a_partition_that_stands_still_is_named_with_the_cause() {
         .wait_for_metric(&stalled(&group, "max_span_records"), 0.0)
         .await;
     drop(rest);
+}
+
+/// Waits until a partition of a group stands still for this cause.
+async fn stalls(sidecar: &Sidecar, group: &str, cause: &str) {
+    let series =
+        format!("outrigger_subscribe_stalled_partitions{{group=\"{group}\",cause=\"{cause}\"}}");
+    sidecar.wait_for_metric(&series, 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_another_stream_holds_stands_still_and_says_so() {
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.stall_after", "1s")]);
+    let topic = kafka.topic("owned", 1).await;
+    let values = (0..10).map(|number| number.to_string());
+    fill_topic(kafka.bootstrap(), &topic, 1, values);
+    let group = fresh("g");
+    let asked = proto::Init {
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        window: window(1),
+        ..init(&group, &[&topic], proto::Ordering::Partition)
+    };
+    let mut owner = Subscription::open(&sidecar, asked.clone()).await;
+    let held = owner.take(1).await;
+    let mut other = Subscription::open(&sidecar, asked).await;
+    stalls(&sidecar, &group, "unsettled").await;
+    owner.ack(&held).await;
+    owner.leave().await;
+    other.take(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_next_record_has_no_room_stands_still_and_says_so() {
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.stall_after", "1s")]);
+    let topic = kafka.topic("tight", 1).await;
+    let values = (0..2).map(|_| "x".repeat(1000));
+    fill_topic(kafka.bootstrap(), &topic, 1, values);
+    let group = fresh("g");
+    let asked = proto::Init {
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        window: Some(proto::Window {
+            max_records: None,
+            max_bytes: Some(1500),
+        }),
+        ..init(&group, &[&topic], KEY)
+    };
+    let mut subscription = Subscription::open(&sidecar, asked).await;
+    let held = subscription.take(1).await;
+    stalls(&sidecar, &group, "unsettled").await;
+    subscription.ack(&held).await;
+    subscription.take(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_waits_for_somebody_to_decide_stands_still_and_says_so() {
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.stall_after", "1s")]);
+    let narrow = kafka
+        .topic_with("narrow", 1, &[("max.message.bytes", "300")])
+        .await;
+    let long = "x".repeat(1000);
+    let once = proto::RetryPolicy {
+        max_attempts: 1,
+        ..Default::default()
+    };
+    let policy = |topic: &str| proto::DeadLetterPolicy {
+        topic: topic.to_owned(),
+    };
+    for (ordering, dead_letter, cause) in [
+        (proto::Ordering::Partition, None, "blocked"),
+        (proto::Ordering::Unordered, None, "blocked"),
+        (KEY, Some(policy(&narrow)), "dead_letters"),
+    ] {
+        let topic = kafka.topic("decided", 1).await;
+        fill_topic(kafka.bootstrap(), &topic, 1, [long.clone()].into_iter());
+        let group = fresh("g");
+        let asked = proto::Init {
+            retry: Some(once),
+            dead_letter,
+            ..init(&group, &[&topic], ordering)
+        };
+        let mut subscription = Subscription::open(&sidecar, asked).await;
+        let held = subscription.take(1).await;
+        let nack = settle_item::Action::Nack(proto::Nack::default());
+        subscription.settle(&held, nack).await;
+        stalls(&sidecar, &group, cause).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_suspects_wait_for_a_stream_to_settle_stands_still_and_says_so() {
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.stall_after", "1s")]);
+    let topic = kafka.topic("suspects", 1).await;
+    let values = (0..3).map(|number| number.to_string());
+    fill_topic(kafka.bootstrap(), &topic, 1, values);
+    let group = fresh("g");
+    let asked = proto::Init {
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        ..init(&group, &[&topic], KEY)
+    };
+    let mut dies = Subscription::open(&sidecar, asked.clone()).await;
+    dies.take(3).await;
+    dies.die();
+    let mut lives = Subscription::open(&sidecar, asked).await;
+    let first = lives.take(1).await;
+    assert!(first[0].suspect && first.len() == 1);
+    stalls(&sidecar, &group, "suspect").await;
+    lives.ack(&first).await;
+    lives.take(1).await;
 }

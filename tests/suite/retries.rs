@@ -314,7 +314,10 @@ async fn a_stream_that_is_never_read_is_ended_and_what_it_held_was_not_tried() {
         (0..3000).map(|number| format!("{number} {body}")),
     );
     // The leases would end first, if they ran while nothing is read.
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.read_grace", "8s")]);
+    let sidecar = Sidecar::start(
+        kafka.bootstrap(),
+        &[("consume.read_grace", "8s"), ("consume.stall_after", "1s")],
+    );
     let group = fresh("g");
     let asked = proto::Init {
         window: Some(proto::Window {
@@ -325,6 +328,7 @@ async fn a_stream_that_is_never_read_is_ended_and_what_it_held_was_not_tried() {
         ..init(&group, &[&topic], UNORDERED)
     };
     let mut silent = Subscription::open(&sidecar, asked.clone()).await;
+    sidecar.wait_for_log(|line| line["cause"] == "unread");
     let line = sidecar.wait_for_log(|line| {
         line["message"]
             .as_str()

@@ -631,8 +631,9 @@ async fn a_stream_that_awaits_very_many_answers_gets_no_more_records_and_is_not_
     const HELD: usize = 5_000;
     let kafka = Kafka::start(1, &[]);
     let topic = numbered(&kafka, "awaited", 1, HELD + 500).await;
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
-    let mut asked = init(&fresh("g"), &[&topic], UNORDERED);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.stall_after", "1s")]);
+    let group = fresh("g");
+    let mut asked = init(&group, &[&topic], UNORDERED);
     asked.window = window(HELD as u64);
     asked.confirm = proto::Confirm::Durable.into();
     let mut subscription = Subscription::open(&sidecar, asked).await;
@@ -651,6 +652,9 @@ async fn a_stream_that_awaits_very_many_answers_gets_no_more_records_and_is_not_
     subscription.send(allow(HELD as u64)).await;
     let early = subscription.deliveries_within(Duration::from_secs(1)).await;
     assert!(early.is_empty(), "{} came", early.len());
+    let stalled =
+        format!("outrigger_subscribe_stalled_partitions{{group=\"{group}\",cause=\"unanswered\"}}");
+    sidecar.wait_for_metric(&stalled, 1.0).await;
     kafka.tell("resume 1");
     let mut rest = 0;
     while rest < 500 || subscription.answered < last {

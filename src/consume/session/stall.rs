@@ -99,11 +99,13 @@ impl Session {
     fn stall(&self, slot: &Slot, open: &[StreamId]) -> Option<Stall> {
         let ledger = &slot.ledger;
         if !ledger.has_idle() {
-            let waits = self.consumer.has_waiting(&slot.partition);
-            return slot
-                .held_up(&self.limits, &self.memory)
-                .filter(|_| waits)
-                .map(Stall::HeldUp);
+            if !self.consumer.has_waiting(&slot.partition) {
+                return None;
+            }
+            let held_up = slot.held_up(&self.limits, &self.memory);
+            return held_up
+                .map(Stall::HeldUp)
+                .or_else(|| self.not_taken(slot, open));
         }
         // Something is ready for a stream with room: what keeps that stream from it?
         for id in open {
@@ -126,6 +128,24 @@ impl Session {
             () if ledger.blocked() > 0 => Stall::Blocked,
             () => Stall::Unsettled,
         })
+    }
+
+    /// Why nothing of a partition is read for any of the streams that have room; nothing, if it is about to be.
+    fn not_taken(&self, slot: &Slot, open: &[StreamId]) -> Option<Stall> {
+        let mut first = None;
+        for id in open {
+            let stream = &self.streams[id];
+            let cause = match () {
+                () if !stream.has_room_for(0) => continue,
+                () if !slot.ledger.open_to(*id) => Stall::Unsettled,
+                () if stream.has_suspect => Stall::Suspect,
+                () if stream.unconfirmed.awaited() > UNREAD => Stall::Unanswered,
+                () if stream.is_full() => Stall::Unread,
+                () => return None,
+            };
+            first = first.or(Some(cause));
+        }
+        first
     }
 }
 

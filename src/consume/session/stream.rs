@@ -82,6 +82,12 @@ impl Stream {
         !self.unread.is_empty() || !self.answers.is_empty()
     }
 
+    /// Whether nothing can be sent to it before its caller has read something.
+    pub(super) fn is_full(&self) -> bool {
+        let has_room = |outgoing: &mpsc::Sender<Outgoing>| outgoing.capacity() > 0;
+        self.is_behind() || !self.outgoing.as_ref().is_some_and(has_room)
+    }
+
     /// Whether it takes part: keys are spread over such streams.
     pub(super) fn is_member(&self) -> bool {
         !self.draining
