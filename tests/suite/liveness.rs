@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use outrigger::grpc::proto::{self, PartitionEventKind, settle_item, subscribe_response::Message};
+use outrigger::grpc::proto::{
+    self, PartitionEventKind, settle_item, subscribe_request, subscribe_response::Message,
+};
 
 use crate::{
     client::{Subscription, fill_topic, init, publish_request, record, window},
@@ -85,6 +87,73 @@ async fn who_settles_nothing_loses_the_partitions_to_others_and_gets_some_back_w
     let fresh = lazy.take(1).await;
     lazy.ack(&fresh).await;
     assert_eq!(dead.metric(left), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_what_a_dead_application_holds() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("undrained", 1).await;
+    let values = (0..2).map(|number| number.to_string());
+    fill_topic(kafka.bootstrap(), &topic, 1, values);
+    // Longer than the test waits for anything.
+    let waits = [
+        ("consume.revoke_drain", "200s"),
+        ("consume.session_timeout", "300s"),
+    ];
+    let settings = [SETTINGS.as_slice(), &waits].concat();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let group = fresh("g");
+    let one = || proto::Init {
+        window: window(1),
+        ..asked(&group, &topic)
+    };
+    let patient = proto::Init {
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        ..one()
+    };
+    let mut patient = Subscription::open(&sidecar, patient).await;
+    patient.take(1).await;
+    let mut lazy = Subscription::open(&sidecar, one()).await;
+    lazy.take(1).await;
+    // It leaves when the lease of one has ended, whatever the other may still hold.
+    patient.find(event(PartitionEventKind::Revoked)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_client_says_is_a_sign_of_life() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("signs", 1).await;
+    fill_topic(kafka.bootstrap(), &topic, 1, ["x".to_owned()].into_iter());
+    let sidecar = Sidecar::start(kafka.bootstrap(), &SETTINGS);
+    let mut lazy = Vec::new();
+    for _ in 0..4 {
+        let group = fresh("g");
+        let mut subscription = Subscription::open(&sidecar, asked(&group, &topic)).await;
+        let held = subscription.take(1).await;
+        lazy.push((group, subscription, held));
+    }
+    for (_, subscription, _) in &mut lazy {
+        subscription.find(event(PartitionEventKind::Revoked)).await;
+    }
+    let [prolongs, allows, acknowledges, calls] = &mut lazy[..] else {
+        unreachable!("there are four");
+    };
+    prolongs.1.extend(&prolongs.2, 5).await;
+    let allowed = subscribe_request::Message::Window(window(20).unwrap());
+    allows.1.send(allowed).await;
+    let request = proto::AcknowledgeRequest {
+        group: acknowledges.0.clone(),
+        items: vec![proto::SettleItem {
+            token: acknowledges.2[0].token.clone(),
+            action: Some(settle_item::Action::Ack(proto::Ack {})),
+        }],
+    };
+    let mut client = sidecar.subscriber().await;
+    client.acknowledge(request).await.expect("an answer");
+    let _second = Subscription::open(&sidecar, asked(&calls.0, &topic)).await;
+    for (_, subscription, _) in &mut lazy {
+        subscription.find(event(PartitionEventKind::Assigned)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,4 +340,37 @@ async fn a_partition_whose_suspects_wait_for_a_stream_to_settle_stands_still_and
     stalls(&sidecar, &group, "suspect").await;
     lives.ack(&first).await;
     lives.take(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_has_nothing_to_do_is_not_taken_for_dead() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("nothing", 1).await;
+    fill_topic(kafka.bootstrap(), &topic, 1, ["x".to_owned()].into_iter());
+    let settings = [("consume.stuck_leave", "1s"), ("consume.read_grace", "1s")];
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let mut subscription = Subscription::open(&sidecar, asked(&fresh("g"), &topic)).await;
+    let one = subscription.take(1).await;
+    subscription.ack(&one).await;
+    let nothing = subscription.deliveries_within(Duration::from_secs(3)).await;
+    assert!(nothing.is_empty());
+    assert_eq!(sidecar.metric("outrigger_subscribe_groups_left_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_kept_for_a_while_after_its_last_stream() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("kept", 1).await;
+    fill_topic(kafka.bootstrap(), &topic, 1, ["x".to_owned()].into_iter());
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let mut first = Subscription::open(&sidecar, asked(&group, &topic)).await;
+    first.take(1).await;
+    first.leave().await;
+    let streams = "outrigger_subscribe_streams";
+    sidecar.wait_for_metric(streams, 0.0).await;
+    let mut second = Subscription::open(&sidecar, asked(&group, &topic)).await;
+    second.take(1).await;
+    let gone = |line: &serde_json::Value| line["message"] == "unsubscribed";
+    assert!(!sidecar.log().iter().any(gone), "it rebalances for nothing");
 }
