@@ -6,7 +6,7 @@ use std::{
 };
 
 use outrigger::grpc::proto::{
-    self, PartitionEventKind, settle_item::Action, subscribe_response::Message,
+    self, PartitionEventKind, settle_item::Action, subscribe_request, subscribe_response::Message,
 };
 
 use crate::{
@@ -217,6 +217,18 @@ async fn attempts_that_run_out_block_what_has_to_wait_and_nothing_is_dropped() {
                 .await
                 .is_empty()
         );
+        // Whoever comes now is told too.
+        let mut late = Subscription::open(&sidecar, asked()).await;
+        let told = late
+            .find(|message| match message {
+                Message::PartitionEvent(event) if event.kind() == PartitionEventKind::Blocked => {
+                    Some(event.reason)
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(told, event.reason);
+        late.leave().await;
         subscription.leave().await;
         assert!(sidecar.stop().success());
         let end = committed(kafka.bootstrap(), &group, &topic, 1);
@@ -303,6 +315,40 @@ async fn one_record_that_kills_its_clients_is_found_among_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_holds_nothing_beside_a_suspect() {
+    const SOON: Duration = Duration::from_millis(500);
+    let kafka = Kafka::shared();
+    let topic = numbered(kafka, "beside", 4).await;
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let group = fresh("g");
+    let asked = |records| proto::Init {
+        window: window(records),
+        lease: millis(600_000),
+        ..init(&group, &[&topic], UNORDERED)
+    };
+    let mut dies = Subscription::open(&sidecar, asked(2)).await;
+    dies.take(2).await;
+    let mut lives = Subscription::open(&sidecar, asked(10)).await;
+    let held = lives.take(2).await;
+    dies.die();
+    let streams = "outrigger_subscribe_streams";
+    sidecar.wait_for_metric(streams, 1.0).await;
+    assert!(lives.deliveries_within(SOON).await.is_empty());
+    lives.ack(&held).await;
+    let mut suspect = lives.take(1).await;
+    assert_eq!(seen(&suspect), [(0, 1)]);
+    lives.ack(&suspect).await;
+    suspect = lives.take(1).await;
+    assert_eq!(seen(&suspect), [(1, 1)]);
+    // Others come when it is settled, and not before.
+    let more = (4..6).map(|number| number.to_string());
+    fill_topic(kafka.bootstrap(), &topic, 1, more);
+    assert!(lives.deliveries_within(SOON).await.is_empty());
+    lives.ack(&suspect).await;
+    assert_eq!(seen(&lives.take(2).await), [(4, 1), (5, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_never_read_is_ended_and_what_it_held_was_not_tried() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("unread", 1).await;
@@ -362,4 +408,50 @@ async fn a_stream_that_is_never_read_is_ended_and_what_it_held_was_not_tried() {
         }
     };
     assert_eq!(reason(&status), "WINDOW_EXCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_reads_slowly_or_only_speaks_is_not_ended() {
+    const GRACE: Duration = Duration::from_secs(5);
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("slow", 1).await;
+    let body = "x".repeat(10_000);
+    fill_topic(
+        kafka.bootstrap(),
+        &topic,
+        1,
+        (0..3000).map(|number| format!("{number} {body}")),
+    );
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("consume.read_grace", "5s")]);
+    let window = proto::Window {
+        max_records: Some(3000),
+        max_bytes: Some(60 << 20),
+    };
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let asked = proto::Init {
+            window: Some(window),
+            lease: millis(600_000),
+            ..init(&fresh("g"), &[&topic], UNORDERED)
+        };
+        streams.push(Subscription::open(&sidecar, asked).await);
+    }
+    let cuts = || {
+        let is_cut = |line: &&serde_json::Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("a stream is cut")
+        };
+        sidecar.log().iter().filter(is_cut).count()
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * GRACE {
+        streams[0].next().await.unwrap();
+        streams[1]
+            .send(subscribe_request::Message::Window(window))
+            .await;
+        tokio::time::sleep(GRACE / 20).await;
+    }
+    assert_eq!(cuts(), 0);
+    // There was something to read all the time.
+    sidecar.wait_until("both are ended", || cuts() == 2).await;
 }
