@@ -5,7 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outrigger::grpc::proto::{self, seek_request::Target, settle_item::Action};
+use outrigger::grpc::proto::{
+    self, PartitionEventKind, seek_request::Target, settle_item::Action,
+    subscribe_response::Message,
+};
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use tonic::{Request, Status};
 
 use crate::{
@@ -477,7 +484,7 @@ async fn what_cannot_be_pulled_or_acknowledged_is_refused_by_name() {
     assert_eq!(outcomes, expected);
 }
 
-async fn seek(
+pub async fn seek(
     sidecar: &Sidecar,
     group: &str,
     target: Target,
@@ -655,4 +662,50 @@ async fn a_seek_under_load_moves_what_is_owned_and_names_the_rest() {
                 .all(|&partition| offsets[partition as usize] == 1000)
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settles_that_wait_for_a_commit_are_answered_when_a_seek_overtakes_it() {
+    let mock = MockCluster::new(1).expect("the mock cluster starts");
+    let (topic, group) = ("overtaken", fresh("g"));
+    mock.create_topic(topic, 1, 1).unwrap();
+    let bootstrap = mock.bootstrap_servers();
+    fill_topic(
+        &bootstrap,
+        topic,
+        1,
+        (0..10).map(|number| number.to_string()),
+    );
+    let settings = [("consume.commit_interval", "1h")];
+    let sidecar = Sidecar::start(&bootstrap, &settings);
+    let asked = proto::Init {
+        window: window(10),
+        lease: span(600_000),
+        confirm: proto::Confirm::Durable.into(),
+        ..init(&group, &[topic], UNORDERED)
+    };
+    let mut stream = Subscription::open(&sidecar, asked).await;
+    let all = stream.take(10).await;
+    // The commit of what comes next fails, and waits for the interval.
+    let failed = "outrigger_subscribe_commits_total{result=\"error\"}";
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH;
+    mock.request_errors(RDKafkaApiKey::OffsetCommit, &[refusal]);
+    let request = stream.ack(&all[..5]).await;
+    sidecar.wait_for_metric(failed, 1.0).await;
+    let beginning = Target::Kind(proto::StartKind::Earliest.into());
+    seek(&sidecar, &group, beginning).await.unwrap();
+    let outcomes = stream.settled(request).await;
+    let fenced = proto::Outcome::FencedBySeek;
+    assert_eq!(outcomes.len(), 5);
+    assert!(
+        outcomes.iter().all(|item| item.outcome() == fenced),
+        "{outcomes:?}"
+    );
+    let told = |message| match message {
+        Message::PartitionEvent(event) => Some(event.kind()),
+        _ => None,
+    };
+    assert_eq!(stream.find(told).await, PartitionEventKind::Seeked);
+    // What was held is no part of the window any more.
+    assert_eq!(stream.take(10).await.len(), 10);
 }
