@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use outrigger::grpc::proto::{self, settle_item::Action};
+use outrigger::grpc::proto::{self, seek_request::Target, settle_item::Action, subscribe_request};
 
 use crate::{
     client::{Subscription, committed, init, publish_request, text, window},
     kafka::{Kafka, fresh},
-    sidecar::Sidecar,
+    sidecar::{PATIENCE, Sidecar},
+    unary::seek,
 };
 
 /// The default, unsaid.
@@ -200,4 +201,98 @@ async fn a_key_stays_with_its_stream_and_keeps_its_order_while_streams_come_and_
         seen.keys_of[&1].len() > 30,
         "the first took over keys of the second"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_stream_that_takes_nothing_more_go_to_the_others() {
+    const KEYS: usize = 40;
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let pause = subscribe_request::Message::Window(window(0).unwrap());
+    let drain = subscribe_request::Message::Drain(proto::Drain {});
+    for last_word in [pause, drain] {
+        let topic = kafka.topic("members", 1).await;
+        let keys = (0..KEYS).map(|number| Some(format!("k{number}")));
+        publish(&sidecar, &topic, keys).await;
+        let group = fresh("g");
+        let asked = |records| proto::Init {
+            window: window(records),
+            // What the first one holds keeps it here.
+            lease: Some(Duration::from_secs(600).try_into().unwrap()),
+            ..init(&group, &[&topic], DEFAULT)
+        };
+        let mut first = Subscription::open(&sidecar, asked(1)).await;
+        let held = first.take(1).await;
+        first.send(last_word).await;
+        let mut other = Subscription::open(&sidecar, asked(100)).await;
+        let rest = other.take(KEYS - 1).await;
+        assert_eq!(rest.len(), KEYS - 1);
+        assert!(!rest.iter().any(|one| one.offset == held[0].offset));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_do_not_wait_for_a_pull_that_other_pulls_leave_no_room() {
+    const KEYS: usize = 40;
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let topic = kafka.topic("crowded", 1).await;
+    let keys = (0..KEYS).map(|number| Some(format!("k{number}")));
+    publish(&sidecar, &topic, keys).await;
+    let group = fresh("g");
+    let asked = |records| proto::Init {
+        window: window(records),
+        lease: Some(Duration::from_secs(600).try_into().unwrap()),
+        ..init(&group, &[&topic], DEFAULT)
+    };
+    let pull = async || {
+        let request = proto::PullRequest {
+            init: Some(asked(1)),
+            max_records: 1,
+            wait: Some((PATIENCE / 2).try_into().unwrap()),
+        };
+        let mut client = sidecar.subscriber().await;
+        client.pull(request).await.expect("an answer")
+    };
+    pull().await;
+    let stream = async {
+        let waits = || sidecar.metric("outrigger_subscribe_streams") == 1.0;
+        sidecar.wait_until("the second pull waits", waits).await;
+        let mut stream = Subscription::open(&sidecar, asked(100)).await;
+        stream.take(KEYS - 1).await
+    };
+    tokio::select! {
+        rest = stream => assert_eq!(rest.len(), KEYS - 1),
+        _ = pull() => panic!("the stream waits for a pull that can take nothing"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_stays_with_its_stream_over_a_seek() {
+    const KEYS: usize = 40;
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let topic = kafka.topic("settled", 1).await;
+    let keys = (0..KEYS).map(|number| Some(format!("k{number}")));
+    publish(&sidecar, &topic, keys).await;
+    let group = fresh("g");
+    let asked = init(&group, &[&topic], DEFAULT);
+    // Both are there before anything is delivered: the first joins the group only now.
+    let mut streams = [
+        Subscription::open(&sidecar, asked.clone()).await,
+        Subscription::open(&sidecar, asked).await,
+    ];
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let mut keys_of = [BTreeSet::new(), BTreeSet::new()];
+        while keys_of.iter().map(BTreeSet::len).sum::<usize>() < KEYS {
+            for (stream, keys) in streams.iter_mut().zip(&mut keys_of) {
+                keys.extend(stream.deliveries_within(SOON).await.iter().map(key));
+            }
+        }
+        seen.push(keys_of);
+        let beginning = Target::Kind(proto::StartKind::Earliest.into());
+        seek(&sidecar, &group, beginning).await.unwrap();
+    }
+    assert_eq!(seen[0], seen[1]);
 }
