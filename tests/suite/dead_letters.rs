@@ -271,16 +271,7 @@ async fn a_dead_letter_that_cannot_be_written_is_told_kept_and_written_later() {
         [0],
         "not settled without its copy"
     );
-    let topics = [
-        "--alter",
-        "--entity-type",
-        "topics",
-        "--entity-name",
-        &dead,
-        "--add-config",
-        "max.message.bytes=100000",
-    ];
-    kafka.tool("kafka.admin.ConfigCommand", &topics);
+    kafka.configure_topic(&dead, "max.message.bytes=100000");
     subscription
         .find(blocked(PartitionEventKind::Unblocked))
         .await;

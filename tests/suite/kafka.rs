@@ -93,6 +93,13 @@ impl Kafka {
         );
     }
 
+    /// Changes settings of a topic.
+    pub fn configure_topic(&self, topic: &str, settings: &str) {
+        let of = ["--alter", "--entity-type", "topics", "--entity-name", topic];
+        let arguments = [&of[..], &["--add-config", settings]].concat();
+        self.tool("configs", &arguments);
+    }
+
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
