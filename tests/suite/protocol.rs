@@ -36,19 +36,34 @@ impl Protocol {
 
     /// The same for members that are killed: their partitions are given on after six seconds.
     pub fn mortal(self, kafka: &Kafka, group: &str) -> Settings {
-        let mut settings = match self {
-            Self::Classic => vec![
-                ("consume.heartbeat_interval", "300ms"),
-                ("consume.session_timeout", "6s"),
-            ],
-            Self::Consumer => {
-                let times = "consumer.heartbeat.interval.ms=300,consumer.session.timeout.ms=6000";
-                configure(kafka, group, times);
-                vec![self.setting()]
-            }
-        };
+        let mut settings = self.given_up_after(kafka, group, "300ms", "6000ms");
         settings.push(("consume.revoke_drain", "3s"));
         settings
+    }
+
+    /// Settings of members with these times, in milliseconds.
+    pub fn given_up_after(
+        self,
+        kafka: &Kafka,
+        group: &str,
+        heartbeat: &'static str,
+        session: &'static str,
+    ) -> Settings {
+        match self {
+            Self::Classic => vec![
+                ("consume.heartbeat_interval", heartbeat),
+                ("consume.session_timeout", session),
+            ],
+            Self::Consumer => {
+                let [heartbeat, session] =
+                    [heartbeat, session].map(|time| time.strip_suffix("ms").expect("milliseconds"));
+                let times = format!(
+                    "consumer.heartbeat.interval.ms={heartbeat},consumer.session.timeout.ms={session}"
+                );
+                configure(kafka, group, &times);
+                vec![self.setting()]
+            }
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! are stopped for longer than the group waits, while records come, and clients settle them out of order, give some back, hold some for
 //! long, and settle with tokens that are no longer good.
 //!
-//! `make soak` makes a hundred troubles for each order. `OUTRIGGER_SEED` makes those of an earlier run again, as far as chance lets it.
+//! `make soak` makes a hundred troubles for each order, and for the order of keys with the consumer protocol too. `OUTRIGGER_SEED` makes those
+//! of an earlier run again, as far as chance lets it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,6 +35,7 @@ use crate::{
     client::{Subscription, init, read_each, window},
     history::{Action, Change, Delivery, Event, History, Level, MemberId, Outcome, StreamId},
     kafka::{Kafka, fresh},
+    protocol::{Protocol, Settings},
     sidecar::{PATIENCE, Sidecar},
 };
 
@@ -45,12 +47,20 @@ const KEYS: u64 = 300;
 const WINDOW: usize = 60;
 
 /// A member that dies is given up soon, and partitions are handed over soon.
-const SETTINGS: [(&str, &str); 4] = [
-    ("consume.session_timeout", "3s"),
-    ("consume.heartbeat_interval", "300ms"),
-    ("consume.revoke_drain", "1s"),
-    ("consume.commit_interval", "200ms"),
-];
+fn settings(protocol: Protocol, kafka: &Kafka, group: &str) -> Settings {
+    let (heartbeat, session) = match protocol {
+        Protocol::Classic => ("300ms", "3000ms"),
+        // librdkafka waits no longer than an interval for the answer to a heartbeat, and with an answer that is late the partitions that it
+        // gives or takes are not told again until the member is expelled, minutes later.
+        Protocol::Consumer => ("1000ms", "6000ms"),
+    };
+    let mut settings = protocol.given_up_after(kafka, group, heartbeat, session);
+    settings.extend([
+        ("consume.revoke_drain", "1s"),
+        ("consume.commit_interval", "200ms"),
+    ]);
+    settings
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
@@ -87,6 +97,7 @@ struct Group {
     bootstrap: String,
     topic: String,
     name: String,
+    settings: Settings,
     mode: Mode,
     history: History,
     next: AtomicU32,
@@ -159,8 +170,8 @@ struct Client {
 
 impl Member {
     async fn join(group: &Arc<Group>, random: &mut Random) -> Self {
-        let bootstrap = group.bootstrap.clone();
-        let start = move || Sidecar::start(&bootstrap, &SETTINGS);
+        let (bootstrap, settings) = (group.bootstrap.clone(), group.settings.clone());
+        let start = move || Sidecar::start(&bootstrap, &settings);
         let sidecar = tokio::task::spawn_blocking(start).await.unwrap();
         let mut member = Self {
             id: group.id(),
@@ -593,22 +604,10 @@ async fn trouble(
 }
 
 /// A group of three that troubles come over, to the end of its topic.
-async fn run(bootstrap: String, topic: String, mode: Mode, troubles: Vec<Trouble>, seed: u64) {
+async fn run(group: Group, troubles: Vec<Trouble>, seed: u64) {
     let mut random = Random(seed);
-    let group = Arc::new(Group {
-        bootstrap,
-        topic,
-        name: fresh("g"),
-        mode,
-        history: History::default(),
-        next: AtomicU32::new(0),
-        owned: Mutex::default(),
-        tokens: Mutex::default(),
-        committed: Mutex::default(),
-        logs: Mutex::default(),
-        full: AtomicBool::new(false),
-        over: AtomicBool::new(false),
-    });
+    let mode = group.mode;
+    let group = Arc::new(group);
     let ends = Ends(Arc::clone(&group));
     let publishing = tokio::task::spawn_blocking({
         let (group, random) = (Arc::clone(&group), Random(random.below(u64::MAX)));
@@ -759,8 +758,8 @@ fn draw(count: usize, random: &mut Random) -> Vec<Trouble> {
     drawn
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rebalance_after_rebalance_keeps_every_promise_to_subscribers() {
+/// A group for each mode, all beside the same brokers and at the same time.
+async fn rebalance(protocol: Protocol, modes: &[Mode]) {
     let kafka = Kafka::start(3, &[]);
     let is_soak = std::env::var_os("OUTRIGGER_SOAK").is_some();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -770,18 +769,45 @@ async fn rebalance_after_rebalance_keeps_every_promise_to_subscribers() {
     };
     eprintln!("seed {seed}");
     let mut runs = Vec::new();
-    for mode in MODES {
-        // Every broker knows it then: one that does not says that there is no such topic, and the subscription ends.
-        let topic = fresh("rebalances");
-        tokio::task::block_in_place(|| kafka.tell(&format!("topic {topic} {PARTITIONS}")));
+    for mode in modes {
+        let (topic, name) = (fresh("rebalances"), fresh("g"));
+        let settings = tokio::task::block_in_place(|| {
+            // Every broker knows it then: one that does not says that there is no such topic, and the subscription ends.
+            kafka.tell(&format!("topic {topic} {PARTITIONS}"));
+            settings(protocol, &kafka, &name)
+        });
+        let group = Group {
+            bootstrap: kafka.bootstrap().to_owned(),
+            topic,
+            name,
+            settings,
+            mode: *mode,
+            history: History::default(),
+            next: AtomicU32::new(0),
+            owned: Mutex::default(),
+            tokens: Mutex::default(),
+            committed: Mutex::default(),
+            logs: Mutex::default(),
+            full: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        };
         let troubles = match is_soak {
             true => draw(MANY, &mut Random(seed)),
             false => FEW.to_vec(),
         };
-        let run = run(kafka.bootstrap().to_owned(), topic, *mode, troubles, seed);
-        runs.push(tokio::spawn(run));
+        runs.push(tokio::spawn(run(group, troubles, seed)));
     }
     for run in runs {
         run.await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebalance_after_rebalance_keeps_every_promise_to_subscribers() {
+    rebalance(Protocol::Classic, MODES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebalance_after_rebalance_keeps_every_promise_with_the_consumer_protocol() {
+    rebalance(Protocol::Consumer, &[Mode::Key]).await;
 }
