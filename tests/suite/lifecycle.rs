@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outrigger::grpc::proto;
+use outrigger::grpc::proto::{self, subscribe_response::Message};
 use serde_json::{Value, json};
 
 use crate::{
@@ -185,6 +185,55 @@ async fn what_is_not_settled_at_the_deadline_makes_the_drain_incomplete() {
         [3],
         "what was settled is committed all the same"
     );
+}
+
+/// With Kafka back in time, and without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_answers_the_durable_acks_that_are_awaited_and_nothing_that_was_answered_is_lost() {
+    let kafka = Kafka::start(1, &[]);
+    for is_back in [true, false] {
+        let topic = kafka.topic("awaited", 1).await;
+        let values = (0..100).map(|number| number.to_string());
+        fill_topic(kafka.bootstrap(), &topic, 1, values);
+        let mut sidecar = Sidecar::start(kafka.bootstrap(), &[("drain.deadline", "8s")]);
+        let group = fresh("g");
+        let asked = proto::Init {
+            window: window(100),
+            confirm: proto::Confirm::Durable.into(),
+            ..init(&group, &[&topic], proto::Ordering::Unordered)
+        };
+        let mut subscription = Subscription::open(&sidecar, asked).await;
+        let all = subscription.take(100).await;
+        let answered = subscription.ack(&all[..50]).await;
+        assert!(subscription.settled(answered).await.is_empty());
+        tokio::task::block_in_place(|| kafka.tell("pause 1"));
+        let awaited = subscription.ack(&all[50..]).await;
+        sidecar.signal("TERM");
+        let begun = Instant::now();
+        sidecar.wait_for_log(|line| line["message"] == "stopping: no new work");
+        if is_back {
+            tokio::task::block_in_place(|| kafka.tell("resume 1"));
+            assert!(subscription.settled(awaited).await.is_empty());
+            assert!(sidecar.wait(PATIENCE).success());
+            let now = committed(kafka.bootstrap(), &group, &topic, 1);
+            assert_eq!(now, [100], "committed before it was answered");
+            continue;
+        }
+        // Nobody has them: they are not answered as done, and it ends all the same.
+        while let Some(Ok(message)) = subscription.next_within(PATIENCE).await {
+            if let Message::Settled(settled) = message {
+                let moved = settled.outcomes.len();
+                assert_eq!((settled.request_id, moved), (awaited, 50), "{settled:?}");
+            }
+        }
+        assert_eq!(sidecar.wait(PATIENCE).code(), Some(1));
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(8) + HICCUP, "{took:?}");
+        tokio::task::block_in_place(|| kafka.tell("resume 1"));
+        // What was under way may have come through, or not.
+        let now = committed(kafka.bootstrap(), &group, &topic, 1);
+        assert!(now == [50] || now == [100], "{now:?}");
+    }
 }
 
 fn run(command: &mut Command) -> (Option<i32>, String) {
