@@ -33,6 +33,7 @@ mod hostile;
 mod inject;
 mod lifecycle;
 mod liveness;
+mod logs;
 mod membership;
 mod metrics;
 mod monitoring;
