@@ -1,6 +1,6 @@
 //! Rebalances under load, judged by the checker: a group of sidecars beside three real brokers, whose members join, leave in order, are killed and
-//! are stopped for longer than the group waits, while records come, and clients settle them out of order, give some back, hold some for
-//! long, and settle with tokens that are no longer good.
+//! are stopped for longer than the group waits, and whose brokers are killed and are stopped, while records come, and clients settle them out of
+//! order, give some back, hold some for long, and settle with tokens that are no longer good.
 //!
 //! `make soak` makes a hundred troubles for each order, and for the order of keys with the consumer protocol too. `OUTRIGGER_SEED` makes those
 //! of an earlier run again, as far as chance lets it.
@@ -72,12 +72,17 @@ enum Trouble {
     Kill,
     /// For so long that the group gives its partitions away.
     Stop,
+    /// A broker is killed, and comes back.
+    KillBroker,
+    /// A broker stands still for a while.
+    StopBroker,
 }
 
 /// In a test run; a soak draws its own.
-const FEW: [Trouble; 8] = [
+const FEW: [Trouble; 9] = [
     Trouble::Kill,
     Trouble::Join,
+    Trouble::KillBroker,
     Trouble::Stop,
     Trouble::Leave,
     Trouble::Join,
@@ -95,6 +100,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What all who have to do with a group share.
 struct Group {
     bootstrap: String,
+    /// Whoever has it may make trouble for a broker: with two of three away, Kafka takes nothing.
+    kafka: Arc<tokio::sync::Mutex<Kafka>>,
     topic: String,
     name: String,
     settings: Settings,
@@ -115,6 +122,21 @@ struct Group {
 impl Group {
     fn id(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A broker is away, and then in step with the others again.
+    async fn break_broker(&self, [away, back]: [&'static str; 2], random: &mut Random) {
+        let broker = 1 + random.below(3);
+        // Leaders move after 4.5 s.
+        let outage = Duration::from_millis(500 + random.below(7000));
+        let kafka = Arc::clone(&self.kafka).lock_owned().await;
+        let trouble = move || {
+            kafka.tell(&format!("{away} {broker}"));
+            thread::sleep(outage);
+            kafka.tell(&format!("{back} {broker}"));
+            kafka.tell("healthy");
+        };
+        tokio::task::spawn_blocking(trouble).await.unwrap();
     }
 
     /// Waits until the members have all partitions, each one some, and no two the same.
@@ -598,6 +620,8 @@ async fn trouble(
             group.wait_for_shares(&others).await;
             stopped.sidecar.signal("CONT");
         }
+        Trouble::KillBroker => group.break_broker(["kill", "start"], random).await,
+        Trouble::StopBroker => group.break_broker(["pause", "resume"], random).await,
     }
     let ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
     group.wait_for_shares(&ids).await;
@@ -638,7 +662,10 @@ async fn run(group: Group, troubles: Vec<Trouble>, seed: u64) {
             (message.offset(), message.key().map(Bytes::copy_from_slice))
         })
     };
+    // Other groups' troubles for brokers wait meanwhile.
+    let kafka = group.kafka.lock().await;
     let topic = tokio::task::spawn_blocking(read).await.unwrap();
+    drop(kafka);
     let is_done = || {
         let committed = lock(&group.committed);
         topic.iter().all(|(partition, records)| {
@@ -738,7 +765,7 @@ fn draw(count: usize, random: &mut Random) -> Vec<Trouble> {
     let mut members = 3;
     let mut drawn = Vec::new();
     while drawn.len() < count {
-        let next = match random.below(5) {
+        let next = match random.below(6) {
             0..2 if members < 4 => Trouble::Join,
             2 if members > 2 => match random.one_in(2) {
                 true => Trouble::Leave,
@@ -746,11 +773,15 @@ fn draw(count: usize, random: &mut Random) -> Vec<Trouble> {
             },
             3 if members > 2 => Trouble::Kill,
             4 => Trouble::Stop,
+            5 => match random.one_in(2) {
+                true => Trouble::KillBroker,
+                false => Trouble::StopBroker,
+            },
             _ => continue,
         };
         match next {
             Trouble::Join => members += 1,
-            Trouble::Stop => {}
+            Trouble::Stop | Trouble::KillBroker | Trouble::StopBroker => {}
             _ => members -= 1,
         }
         drawn.push(next);
@@ -760,7 +791,9 @@ fn draw(count: usize, random: &mut Random) -> Vec<Trouble> {
 
 /// A group for each mode, all beside the same brokers and at the same time.
 async fn rebalance(protocol: Protocol, modes: &[Mode]) {
-    let kafka = Kafka::start(3, &[]);
+    let kafka = tokio::task::block_in_place(|| Kafka::start(3, &[]));
+    let bootstrap = kafka.bootstrap().to_owned();
+    let kafka = Arc::new(tokio::sync::Mutex::new(kafka));
     let is_soak = std::env::var_os("OUTRIGGER_SOAK").is_some();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = match std::env::var("OUTRIGGER_SEED") {
@@ -771,13 +804,17 @@ async fn rebalance(protocol: Protocol, modes: &[Mode]) {
     let mut runs = Vec::new();
     for mode in modes {
         let (topic, name) = (fresh("rebalances"), fresh("g"));
-        let settings = tokio::task::block_in_place(|| {
+        let settings = {
+            let kafka = kafka.lock().await;
             // Every broker knows it then: one that does not says that there is no such topic, and the subscription ends.
-            kafka.tell(&format!("topic {topic} {PARTITIONS}"));
-            settings(protocol, &kafka, &name)
-        });
+            tokio::task::block_in_place(|| {
+                kafka.tell(&format!("topic {topic} {PARTITIONS}"));
+                settings(protocol, &kafka, &name)
+            })
+        };
         let group = Group {
-            bootstrap: kafka.bootstrap().to_owned(),
+            bootstrap: bootstrap.clone(),
+            kafka: Arc::clone(&kafka),
             topic,
             name,
             settings,
