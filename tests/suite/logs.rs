@@ -15,6 +15,7 @@ use crate::{
         Subscription, committed, fill_topic, init, publish_request, read_topic, record, window,
     },
     kafka::{Kafka, fresh},
+    protocol::Protocol,
     sidecar::{PATIENCE, Sidecar},
     subscribing::wait_for_commits,
 };
@@ -250,5 +251,28 @@ async fn a_compacted_log_is_delivered_as_it_is_and_what_was_settled_between_its_
     wait_for_commits(&kafka, &group, &topic, &[end]).await;
     let second = Duration::from_secs(1);
     assert!(subscription.deliveries_within(second).await.is_empty());
+    assert!(sidecar.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_again_under_its_readers_is_read_from_its_beginning_with_the_consumer_protocol()
+ {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("again", 1).await;
+    fill(kafka, &topic, 0..30);
+    let group = fresh("g");
+    let settings = Protocol::Consumer.quick(kafka, &group);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let mut subscription = Subscription::open(&sidecar, init(&group, &[&topic], UNORDERED)).await;
+    ack_up_to(&mut subscription, 29).await;
+    wait_for_commits(kafka, &group, &topic, &[30]).await;
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let deleted = admin(kafka).delete_topics(&[&topic], &options).await;
+    assert_eq!(deleted.unwrap(), [Ok(topic.clone())]);
+    kafka.create(&topic, 1, &[]).await;
+    // Fewer than it had.
+    fill(kafka, &topic, 0..5);
+    assert_eq!(ack_up_to(&mut subscription, 4).await, [0, 1, 2, 3, 4]);
+    wait_for_commits(kafka, &group, &topic, &[5]).await;
     assert!(sidecar.stop().success());
 }
