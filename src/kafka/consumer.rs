@@ -27,6 +27,7 @@ use rdkafka::{
     config::ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult},
+    types::RDKafkaErrorCode as Code,
 };
 
 use self::{
@@ -231,6 +232,12 @@ impl Consumer {
                             let failed = ConsumerEvent::Failed(failure);
                             client.context().events().push_back(failed);
                             break;
+                        }
+                        if matches!(
+                            code,
+                            Some(Code::UnknownPartition | Code::LeaderNotAvailable)
+                        ) {
+                            offsets::look_again(&client, &partitions);
                         }
                         thread::park_timeout(Duration::from_millis(200));
                     }

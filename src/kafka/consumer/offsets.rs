@@ -4,6 +4,7 @@
 //! still.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -101,6 +102,17 @@ pub(super) fn require(client: &BaseConsumer<Context>, topics: &[String]) -> Resu
         }
     }
     Ok(())
+}
+
+/// Asks anew where the partitions are. librdkafka does not when what it remembers of their topic, from a broker that was away perhaps, lacks
+/// one or its leader: it would say so for minutes.
+pub(super) fn look_again(client: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
+    let topics: BTreeSet<&str> = partitions.iter().map(|at| at.topic.as_str()).collect();
+    for topic in topics {
+        if let Err(error) = client.fetch_metadata(Some(topic), TIMEOUT) {
+            tracing::debug!(topic, error = %error, "partitions could not be looked up");
+        }
+    }
 }
 
 /// The committed offset of each partition, else where `start` says; bounded by the timeouts given to librdkafka.
