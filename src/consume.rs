@@ -205,6 +205,8 @@ pub enum PartitionChange {
     Lost,
     /// Somebody moved the group's position in it.
     Seeked,
+    /// The log does not have the position: what was there was deleted unread, or the log was cut or made anew.
+    Truncated,
     /// A record of it is not delivered any more, and what has to come after it waits.
     Blocked,
     /// Nothing of it is blocked any more.

@@ -24,6 +24,7 @@ mod token;
 pub use cluster::Cluster;
 pub use consumer::{
     Commit, CommitEnd, Consumer, ConsumerEvent, Offsets, Position, Resolved, Sought, Start, Target,
+    is_reset,
 };
 pub use embedded::EmbeddedBroker;
 pub use ffi::leave;

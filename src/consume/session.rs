@@ -19,6 +19,7 @@ mod memory;
 mod pressure;
 mod rebalance;
 mod renew;
+mod reset;
 mod retry;
 mod room;
 mod seek;
@@ -47,6 +48,7 @@ use self::{
     liveness::Liveness,
     memory::Memory,
     rebalance::{Assigning, Revoking},
+    reset::Reset,
     seek::{Fenced, Seeking},
     stall::Stall,
     stream::Stream,
@@ -113,6 +115,7 @@ struct Slot {
     stalled: Option<Stall>,
     /// What a record of it weighs, by the last ones.
     typical: u64,
+    reset: Reset,
     /// Not delivered from any more.
     revoking: bool,
     /// Its queue was seen empty since the last look: librdkafka goes on fetching, and knows where the partition ends.
@@ -216,6 +219,7 @@ impl Session {
             if self.phase == Phase::Delivering {
                 busy |= self.deliver();
             }
+            self.follow_resets();
             self.memory
                 .holds(self.slots.values().map(|slot| slot.ledger.bytes()).sum());
             self.end_drained_streams();
@@ -372,6 +376,7 @@ impl Session {
                     resolved,
                 } => self.resolved(generation, resolved),
                 ConsumerEvent::Sought(found) => self.sought(found),
+                ConsumerEvent::Reset(line) => self.note_reset(&line),
                 ConsumerEvent::Committed(ended) => self.commit_ended(ended),
                 ConsumerEvent::Failed(failure) => return Err(self.explain(failure)),
             }

@@ -35,7 +35,7 @@ use self::{
     offsets::{LookUp, list, positions},
 };
 pub use self::{
-    event::{Commit, CommitEnd, ConsumerEvent, Offsets, Position, Resolved, Start},
+    event::{Commit, CommitEnd, ConsumerEvent, Offsets, Position, Resolved, Start, is_reset},
     seek::{Sought, Target},
 };
 use super::{Cluster, ffi, statistics::Statistics};

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use outrigger::grpc::proto;
+use outrigger::grpc::proto::{
+    self, PartitionEventKind as Kind, subscribe_response::Message as Told,
+};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
@@ -63,6 +66,25 @@ async fn ack_up_to(subscription: &mut Subscription, last: i64) -> Vec<i64> {
     seen.into_iter().collect()
 }
 
+/// The same, with what the stream is told of the log meanwhile.
+async fn ack_up_to_and_hear(subscription: &mut Subscription, last: i64) -> (Vec<i64>, String) {
+    let (mut seen, mut told) = (BTreeSet::new(), None);
+    while told.is_none() || !seen.contains(&last) {
+        match subscription.next().await.expect("a message") {
+            Told::Deliveries(deliveries) => {
+                seen.extend(offsets(&deliveries.deliveries));
+                subscription.ack(&deliveries.deliveries).await;
+            }
+            Told::PartitionEvent(event) if event.kind() == Kind::Truncated => {
+                assert_eq!(told, None, "{event:?}");
+                told = Some(event.reason);
+            }
+            _ => {}
+        }
+    }
+    (seen.into_iter().collect(), told.unwrap_or_default())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_whose_next_records_are_gone_begins_with_the_oldest_that_are_left() {
     let kafka = Kafka::shared();
@@ -92,7 +114,8 @@ async fn a_group_whose_next_records_are_gone_begins_with_the_oldest_that_are_lef
 
     let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
     let mut subscription = Subscription::open(&sidecar, asked).await;
-    let seen = ack_up_to(&mut subscription, 29).await;
+    let (seen, told) = ack_up_to_and_hear(&mut subscription, 29).await;
+    assert!(told.contains("from offset 5 to 12 were deleted"), "{told}");
     let left: Vec<i64> = (12..30)
         .filter(|offset| ![15, 16].contains(offset))
         .collect();
@@ -126,7 +149,8 @@ async fn a_log_that_expires_under_its_reader_is_read_on_where_it_begins_now() {
     let held = subscription.take(1).await;
     delete_before(kafka, &topic, 60).await;
     subscription.ack(&held).await;
-    let seen = ack_up_to(&mut subscription, COUNT - 1).await;
+    let (seen, told) = ack_up_to_and_hear(&mut subscription, COUNT - 1).await;
+    assert!(told.contains("to 60 were deleted"), "{told}");
     let gone = (0..60).filter(|offset| !seen.contains(offset)).count();
     assert!(
         gone > 30,
@@ -255,24 +279,73 @@ async fn a_compacted_log_is_delivered_as_it_is_and_what_was_settled_between_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_again_under_its_readers_is_read_from_its_beginning() {
+    created_again(Protocol::Classic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_created_again_under_its_readers_is_read_from_its_beginning_with_the_consumer_protocol()
  {
+    created_again(Protocol::Consumer).await;
+}
+
+async fn created_again(protocol: Protocol) {
     let kafka = Kafka::shared();
     let topic = kafka.topic("again", 1).await;
     fill(kafka, &topic, 0..30);
     let group = fresh("g");
-    let settings = Protocol::Consumer.quick(kafka, &group);
+    let settings = protocol.quick(kafka, &group);
     let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
     let mut subscription = Subscription::open(&sidecar, init(&group, &[&topic], UNORDERED)).await;
     ack_up_to(&mut subscription, 29).await;
     wait_for_commits(kafka, &group, &topic, &[30]).await;
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let deleted = admin(kafka).delete_topics(&[&topic], &options).await;
-    assert_eq!(deleted.unwrap(), [Ok(topic.clone())]);
-    kafka.create(&topic, 1, &[]).await;
+    create_again(kafka, &topic).await;
     // Fewer than it had.
     fill(kafka, &topic, 0..5);
     assert_eq!(ack_up_to(&mut subscription, 4).await, [0, 1, 2, 3, 4]);
     wait_for_commits(kafka, &group, &topic, &[5]).await;
+    assert!(sidecar.stop().success());
+}
+
+async fn create_again(kafka: &Kafka, topic: &str) {
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let deleted = admin(kafka).delete_topics(&[topic], &options).await;
+    assert_eq!(deleted.unwrap(), [Ok(topic.to_owned())]);
+    kafka.create(topic, 1, &[]).await;
+}
+
+/// What a group has done that nobody is a member of now.
+fn commit(kafka: &Kafka, group: &str, topic: &str, offset: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .set("group.id", group)
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(offset))
+        .unwrap();
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+}
+
+/// As after a topic that was made anew behind the group's back, or a log that was cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_beyond_the_end_of_a_log_is_told_and_passes_nothing_over() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("cut", 1).await;
+    fill(kafka, &topic, 0..5);
+    let group = fresh("g");
+    commit(kafka, &group, &topic, 30);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let mut subscription = Subscription::open(&sidecar, init(&group, &[&topic], UNORDERED)).await;
+    let (seen, told) = ack_up_to_and_hear(&mut subscription, 4).await;
+    assert!(told.contains("does not have offset 30"), "{told}");
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    wait_for_commits(kafka, &group, &topic, &[5]).await;
+    // It goes on where it is.
+    fill(kafka, &topic, 5..40);
+    assert_eq!(
+        ack_up_to(&mut subscription, 39).await,
+        Vec::from_iter(5..40)
+    );
     assert!(sidecar.stop().success());
 }

@@ -234,6 +234,7 @@ fn fill(
             }
             let may_read = !message.suspects_only
                 && slot.ledger.open_to(id)
+                && !slot.reset.is_back()
                 && slot.held_up(from.limits, from.memory).is_none();
             if !may_read || fetch(from, slot, room, message) == 0 {
                 return Fill::More;
@@ -312,6 +313,7 @@ fn fetch(from: &mut Source<'_>, slot: &mut Slot, room: &Room<'_>, message: &Mess
         typical,
         reading,
         dry,
+        reset,
         ..
     } = slot;
     let mut bytes = 0;
@@ -319,13 +321,13 @@ fn fetch(from: &mut Source<'_>, slot: &mut Slot, room: &Room<'_>, message: &Mess
         let weight = record.charged_bytes();
         // Quick to rise, slow to fall: an estimate that is too low takes more out of the queue than fits.
         *typical = weight.max(*typical - *typical / 8);
-        let offset = record.offset;
-        match ledger.admit(offset, record) {
+        let Some(record) = reset.pass(ledger.position(), record) else {
+            return;
+        };
+        match ledger.admit(record.offset, record) {
             Admitted::Waiting => bytes += weight,
             Admitted::Settled => metrics::subscribe().restored.increment(1),
-            Admitted::Passed => {
-                tracing::debug!(%partition, offset, "a record was fetched twice and is passed over");
-            }
+            Admitted::Passed => unreachable!("what is below the position did not come here"),
         }
     });
     from.memory.took(bytes);

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Session, Slot, commit::NOTHING_SENT, deliver::TYPICAL, stream::refund, times::Times};
+use super::{
+    Session, Slot, commit::NOTHING_SENT, deliver::TYPICAL, reset::Reset, stream::refund,
+    times::Times,
+};
 use crate::{
     consume::{
         Outgoing, PartitionChange, Refusal,
@@ -118,6 +121,7 @@ impl Session {
                 dead_trouble: None,
                 sent_at: Instant::now(),
                 stalled: None,
+                reset: Reset::default(),
                 typical: TYPICAL,
                 revoking: false,
                 dry: true,

@@ -10,7 +10,9 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{COMMIT_WAIT, Phase, Session, commit::NOTHING_SENT, stream::refund, times::Times};
+use super::{
+    COMMIT_WAIT, Phase, Session, commit::NOTHING_SENT, reset::Reset, stream::refund, times::Times,
+};
 use crate::{
     consume::{PartitionChange, Refusal, Token, ledger::Ledger},
     failure::{Failure, Reason},
@@ -124,6 +126,7 @@ impl Session {
         }
         for (partition, position) in &sought.positions {
             self.begin_at(partition, *position);
+            self.tell_partition(partition, PartitionChange::Seeked, None);
         }
         let is_moved = |partition: &TopicPartition| {
             sought.positions.iter().any(|(moved, _)| moved == partition)
@@ -145,7 +148,7 @@ impl Session {
     }
 
     /// What was known of the partition is of no use any more.
-    fn begin_at(&mut self, partition: &TopicPartition, position: i64) {
+    pub(super) fn begin_at(&mut self, partition: &TopicPartition, position: i64) {
         let found = self
             .slots
             .iter()
@@ -171,8 +174,8 @@ impl Session {
         slot.committing = (position, NOTHING_SENT);
         slot.map_is_full = false;
         slot.dead_trouble = None;
+        slot.reset = Reset::default();
         self.slots.insert(self.next_slot, slot);
         self.next_slot = self.next_slot.wrapping_add(1);
-        self.tell_partition(partition, PartitionChange::Seeked, None);
     }
 }

@@ -280,6 +280,7 @@ pub(in crate::grpc) fn partition_event_kind(change: PartitionChange) -> proto::P
         PartitionChange::Revoked => proto::PartitionEventKind::Revoked,
         PartitionChange::Lost => proto::PartitionEventKind::Lost,
         PartitionChange::Seeked => proto::PartitionEventKind::Seeked,
+        PartitionChange::Truncated => proto::PartitionEventKind::Truncated,
         PartitionChange::Blocked => proto::PartitionEventKind::Blocked,
         PartitionChange::Unblocked => proto::PartitionEventKind::Unblocked,
     }

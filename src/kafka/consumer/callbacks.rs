@@ -17,7 +17,7 @@ use rdkafka::{
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 
-use super::{CommitEnd, ConsumerEvent};
+use super::{CommitEnd, ConsumerEvent, event};
 use crate::{
     kafka::{connection::Connection, context, statistics::Statistics},
     record::TopicPartition,
@@ -69,6 +69,10 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if event::tells_a_reset(facility, message) {
+            let reset = ConsumerEvent::Reset(message.to_owned());
+            self.events().push_back(reset);
+        }
         context::log(level, facility, message);
     }
 

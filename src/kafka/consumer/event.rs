@@ -8,6 +8,19 @@ use crate::{failure::Failure, record::TopicPartition};
 /// Positions by partition.
 pub type Offsets = Vec<(TopicPartition, i64)>;
 
+/// Whether librdkafka says that of a partition: it has no event for it, only a line of its log.
+pub(super) fn tells_a_reset(facility: &str, line: &str) -> bool {
+    facility == "OFFSET" && line.contains(RESET)
+}
+
+/// Whether a reset is this partition's.
+pub fn is_reset(line: &str, partition: &TopicPartition) -> bool {
+    let TopicPartition { topic, partition } = partition;
+    line.contains(&format!(" {topic} [{partition}]{RESET}"))
+}
+
+const RESET: &str = ": offset reset";
+
 /// What a group says of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -89,6 +102,9 @@ pub enum ConsumerEvent {
     },
     /// What the target of a seek means.
     Sought(Result<Sought, Failure>),
+    /// The log does not have the position of a partition, which is read from the log's beginning from now on. In librdkafka's words, which
+    /// [`is_reset`] reads.
+    Reset(String),
     /// The end of a commit.
     Committed(CommitEnd),
     /// The consumer cannot go on as it is.
