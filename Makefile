@@ -6,6 +6,9 @@
 CACHE := $(or $(OUTRIGGER_TEST_CACHE),$(CURDIR)/.cache)
 export PATH := $(CACHE)/tools/bin:$(PATH)
 
+# Tests of the whole program mostly wait: for sessions, leases, brokers that come back.
+export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+
 # A clean clone builds once: what helps the second build would only fill its disk.
 ifdef CI
 export CARGO_INCREMENTAL := 0

@@ -8,7 +8,7 @@ mod session;
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use clap::{Args, ValueEnum};
@@ -51,8 +51,9 @@ pub(super) struct Subscribe {
     /// Stop after so many records; never more are taken from the group. Default: follow the topics.
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Where a group that has committed nothing begins.
-    #[arg(long, value_enum, default_value = "earliest")]
+    /// Where a group that has committed nothing begins: earliest, latest, or a time such as 2026-01-31T12:00:00Z, for the first records from
+    /// then on. All members of a group ask for the same.
+    #[arg(long, default_value = "earliest", value_parser = From::parse)]
     from: From,
     /// In which order records come: each partition's, one of a key at a time, or any. All members of a group ask for the same.
     #[arg(long, value_enum, default_value = "partition")]
@@ -74,10 +75,33 @@ pub(super) struct Subscribe {
     sidecar: Sidecar,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug)]
 enum From {
     Earliest,
     Latest,
+    Time(SystemTime),
+}
+
+impl From {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            _ => humantime::parse_rfc3339_weak(text)
+                .map(Self::Time)
+                .map_err(|_| {
+                    "it is earliest, latest, or a time such as 2026-01-31T12:00:00Z".to_owned()
+                }),
+        }
+    }
+
+    fn position(self) -> Position {
+        match self {
+            Self::Earliest => Position::Kind(proto::StartKind::Earliest.into()),
+            Self::Latest => Position::Kind(proto::StartKind::Latest.into()),
+            Self::Time(time) => Position::Time(time.into()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -120,10 +144,6 @@ impl Subscribe {
     }
 
     fn init(&self) -> proto::Init {
-        let kind = match self.from {
-            From::Earliest => proto::StartKind::Earliest,
-            From::Latest => proto::StartKind::Latest,
-        };
         proto::Init {
             group: self.group.clone().unwrap_or_else(new_group),
             topics: self.topics.clone(),
@@ -131,7 +151,7 @@ impl Subscribe {
             window: Some(self.window_for(self.count)),
             confirm: proto::Confirm::Recorded.into(),
             start: Some(proto::StartPosition {
-                position: Some(Position::Kind(kind.into())),
+                position: Some(self.from.position()),
             }),
             client_id: "outrigger-subscribe".to_owned(),
             max_message_bytes: MAX_MESSAGE_BYTES as u64,

@@ -11,7 +11,7 @@ use crate::{
     sidecar::Sidecar,
 };
 
-fn outrigger(sidecar: &Sidecar, arguments: &[&str], input: &[u8]) -> Output {
+pub fn outrigger(sidecar: &Sidecar, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
         .args(arguments)
         .env("OUTRIGGER_ADDRESS", sidecar.grpc.to_string())

@@ -830,7 +830,13 @@ async fn rebalance(protocol: Protocol, modes: &[Mode]) {
         };
         let troubles = match is_soak {
             true => draw(MANY, &mut Random(seed)),
-            false => FEW.to_vec(),
+            // All groups have the same brokers: one of them breaks one.
+            false => {
+                let is_first = runs.is_empty();
+                let is_for_all = |trouble: &Trouble| !matches!(trouble, Trouble::KillBroker);
+                let few = FEW.into_iter();
+                few.filter(|one| is_first || is_for_all(one)).collect()
+            }
         };
         runs.push(tokio::spawn(run(group, troubles, seed)));
     }

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use outrigger::grpc::proto::{
@@ -14,7 +14,11 @@ use outrigger::grpc::proto::{
 };
 
 use crate::{
-    client::{Subscription, commit_as_another, committed, fill_topic, init, reason, text, window},
+    client::{
+        Subscription, commit_as_another, committed, fill_topic, init, publish_request, reason,
+        record, text, window,
+    },
+    commands::outrigger,
     kafka::{Kafka, fresh},
     protocol::{Protocol, with_each_protocol},
     sidecar::{PATIENCE, Sidecar},
@@ -459,6 +463,43 @@ async fn at_the_end(protocol: Protocol) {
         ["10", "11", "12", "13"],
         "what came while nobody was there is not skipped"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_starts_at_a_time_begins_with_the_first_record_from_then_on() {
+    let kafka = Kafka::shared();
+    // Partition 0 has records from then on, partition 1 has not.
+    let topic = kafka.topic("since", 2).await;
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let mut publisher = sidecar.publisher().await;
+    let minute = Duration::from_secs(60);
+    let then = SystemTime::now() - minute;
+    for (partition, age, value) in [
+        (0, 3, "old"),
+        (0, 1, "first"),
+        (0, 0, "second"),
+        (1, 2, "old"),
+    ] {
+        let old = proto::Record {
+            partition: Some(partition),
+            timestamp: Some((then + minute - age * minute).into()),
+            ..record(&topic, value)
+        };
+        publisher.publish(publish_request(vec![old])).await.unwrap();
+    }
+    let group = fresh("g");
+    let mut asked = init(&group, &[&topic], UNORDERED);
+    asked.start = Some(proto::StartPosition {
+        position: Some(proto::start_position::Position::Time(then.into())),
+    });
+    let mut subscription = Subscription::open(&sidecar, asked).await;
+    let values: Vec<_> = subscription.take(2).await.iter().map(text).collect();
+    assert_eq!(values, ["first", "second"]);
+    wait_for_commits(kafka, &group, &topic, &[1, 1]).await;
+    let from = humantime::format_rfc3339_millis(then).to_string();
+    let arguments = ["subscribe", "--from", &from, "-n", "2", &topic];
+    let printed = outrigger(&sidecar, &arguments, b"").stdout;
+    assert_eq!(String::from_utf8_lossy(&printed), "first\nsecond\n");
 }
 
 async fn no_such_topic(protocol: Protocol) {

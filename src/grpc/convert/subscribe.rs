@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::unknown;
+use super::{millis, unknown};
 use crate::{
     consume::{
         Action, Confirm, Ordering, PartitionChange, Refusal, Retry, SettleItem, StreamOptions,
@@ -60,7 +60,9 @@ pub(in crate::grpc) fn init(
         .and_then(|start| start.position.as_ref())
     {
         None => Start::Earliest,
-        Some(Position::Time(_)) => return Err(Failure::not_available("StartPosition.time")),
+        Some(Position::Time(time)) => {
+            Start::Time(millis(*time).ok_or_else(|| invalid("start.time", "is not a valid time"))?)
+        }
         Some(Position::Kind(kind)) => match proto::StartKind::try_from(*kind) {
             Ok(proto::StartKind::Unspecified | proto::StartKind::Earliest) => Start::Earliest,
             Ok(proto::StartKind::Latest) => Start::Latest,

@@ -28,16 +28,11 @@ fn refused(change: impl FnOnce(&mut proto::Init), feature: &str) {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    use proto::start_position::Position;
     refused(|init| init.ordering = 77, "77");
     refused(
         |init| init.topics = vec!["^a.*".into()],
         "regular expression",
     );
-    let time = proto::StartPosition {
-        position: Some(Position::Time(Default::default())),
-    };
-    refused(|init| init.start = Some(time), "StartPosition.time");
 }
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {

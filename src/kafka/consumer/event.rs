@@ -79,6 +79,8 @@ pub enum Start {
     Earliest,
     /// At the end.
     Latest,
+    /// At the first record at or after this time, in milliseconds; else at the end.
+    Time(i64),
 }
 
 /// What has happened to the consumer.

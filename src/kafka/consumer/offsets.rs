@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    slice,
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -17,7 +18,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{Consumer, Context, Position, Resolved, Start};
+use super::{Consumer, Context, Position, Resolved, Start, seek::at_time};
 use crate::{
     failure::{Failure, Reason},
     kafka::ffi,
@@ -147,12 +148,17 @@ pub(super) fn positions(
             },
             _ => {
                 let (low, high) = ends(&partition)?;
+                let offset = match start {
+                    Start::Earliest => low,
+                    Start::Latest => high,
+                    Start::Time(millis) => {
+                        let found = at_time(client, slice::from_ref(&partition), millis)?;
+                        found.get(&partition).copied().unwrap_or(high)
+                    }
+                };
                 Position {
                     partition,
-                    offset: match start {
-                        Start::Earliest => low,
-                        Start::Latest => high,
-                    },
+                    offset,
                     is_fresh: true,
                     metadata: Vec::new(),
                     log_end: high,

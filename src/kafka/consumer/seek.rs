@@ -1,9 +1,14 @@
 //! Where a seek goes, and the seek itself. The look-up blocks, so another thread does it.
 
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Offset,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult},
 };
@@ -122,21 +127,14 @@ fn look_up(
     let elsewhere = elsewhere.collect();
     let mut positions = Offsets::new();
     let times = match target {
-        Target::Time(millis) => Some(times(client, owned, *millis).map_err(failed)?),
-        _ => None,
+        Target::Time(millis) => at_time(client, owned, *millis).map_err(failed)?,
+        _ => HashMap::new(),
     };
     for partition in owned {
         let (low, high) = ends(client, partition).map_err(failed)?;
-        let at_time = times.as_ref().and_then(|times| {
-            let found = times.find_partition(&partition.topic, partition.partition)?;
-            match found.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            }
-        });
         let offset = match target {
             Target::Earliest => low,
-            Target::Time(_) => at_time.unwrap_or(high),
+            Target::Time(_) => times.get(partition).copied().unwrap_or(high),
             Target::Latest | Target::Offsets(_) => high,
         };
         positions.push((partition.clone(), offset));
@@ -162,21 +160,28 @@ fn partitions(
     Ok(all)
 }
 
-fn times(
+/// The first records at or after a time; of a partition without one, nothing.
+pub(super) fn at_time(
     client: &BaseConsumer<Context>,
     partitions: &[TopicPartition],
     millis: i64,
-) -> KafkaResult<TopicPartitionList> {
+) -> KafkaResult<HashMap<TopicPartition, i64>> {
     if partitions.is_empty() {
-        return Ok(TopicPartitionList::new());
+        return Ok(HashMap::new());
     }
+    // Below 0 they are no times: -1 asks for the end.
+    let millis = millis.max(0);
     let asked = partitions.iter().map(|partition| (partition, millis, ""));
     let found = client.offsets_for_times(list(asked)?, TIMEOUT)?;
-    found
-        .elements()
-        .iter()
-        .try_for_each(|element| element.error())?;
-    Ok(found)
+    let mut offsets = HashMap::new();
+    for element in found.elements() {
+        element.error()?;
+        if let Offset::Offset(offset) = element.offset() {
+            let partition = TopicPartition::new(element.topic(), element.partition());
+            offsets.insert(partition, offset);
+        }
+    }
+    Ok(offsets)
 }
 
 fn ends(client: &BaseConsumer<Context>, partition: &TopicPartition) -> KafkaResult<(i64, i64)> {
