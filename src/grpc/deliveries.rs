@@ -1,7 +1,10 @@
-//! The message that carries records to a subscriber: written straight from what Kafka gave, since nothing else is sent as often.
+//! The message that carries records to a subscriber: written straight from what Kafka gave, and read in one pass (`read`), since nothing else
+//! is sent as often.
 //!
-//! It takes the place of the type that would be generated. Who receives one reads it like any other; who sends one has its records in
+//! It takes the place of the type that would be generated. Who receives one sees the fields of any other; who sends one has its records in
 //! their encoded form already, which is what a protobuf message may be put together from.
+
+mod read;
 
 use std::time::Instant;
 
@@ -46,7 +49,22 @@ impl Message for Deliveries {
     ) -> Result<(), DecodeError> {
         match tag {
             1 => {
-                encoding::message::merge_repeated(wire_type, &mut self.deliveries, buffer, context)
+                // Where it is all there, as it is as a rule.
+                if wire_type == WireType::LengthDelimited
+                    && let Some((length, head)) = read::varint(buffer.chunk())
+                    && (buffer.chunk().len() - head) as u64 >= length
+                {
+                    buffer.advance(head);
+                    let bytes = buffer.copy_to_bytes(length as usize);
+                    let delivery = match read::delivery(&bytes) {
+                        Some(delivery) => delivery,
+                        None => proto::Delivery::decode(bytes)?,
+                    };
+                    self.deliveries.push(delivery);
+                    return Ok(());
+                }
+                let deliveries = &mut self.deliveries;
+                encoding::message::merge_repeated(wire_type, deliveries, buffer, context)
             }
             2 => {
                 let expiry = self.lease_expiry.get_or_insert_default();

@@ -828,16 +828,14 @@ async fn rebalance(protocol: Protocol, modes: &[Mode]) {
             full: AtomicBool::new(false),
             over: AtomicBool::new(false),
         };
-        let troubles = match is_soak {
+        let mut troubles = match is_soak {
             true => draw(MANY, &mut Random(seed)),
-            // All groups have the same brokers: one of them breaks one.
-            false => {
-                let is_first = runs.is_empty();
-                let is_for_all = |trouble: &Trouble| !matches!(trouble, Trouble::KillBroker);
-                let few = FEW.into_iter();
-                few.filter(|one| is_first || is_for_all(one)).collect()
-            }
+            false => FEW.to_vec(),
         };
+        // All groups have the same brokers: in a test run one of them breaks one. None does with the consumer protocol, in which librdkafka
+        // 2.12.1 is not told again of an assignment whose heartbeat was answered late.
+        let breaks = protocol == Protocol::Classic && (is_soak || runs.is_empty());
+        troubles.retain(|one| breaks || !matches!(one, Trouble::KillBroker | Trouble::StopBroker));
         runs.push(tokio::spawn(run(group, troubles, seed)));
     }
     for run in runs {
