@@ -31,6 +31,9 @@ pub struct Deliveries {
     encoded: Bytes,
 }
 
+/// For how many deliveries there is room made before they are read, at most.
+const AHEAD: u64 = 1024;
+
 impl Message for Deliveries {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
         encoding::message::encode_repeated(1, &self.deliveries, buffer);
@@ -55,12 +58,16 @@ impl Message for Deliveries {
                     && (buffer.chunk().len() - head) as u64 >= length
                 {
                     buffer.advance(head);
+                    if self.deliveries.is_empty() {
+                        // Those of a message are of about one length.
+                        let others = buffer.remaining() as u64 / length.max(1);
+                        self.deliveries.reserve(others.min(AHEAD) as usize);
+                    }
                     let bytes = buffer.copy_to_bytes(length as usize);
-                    let delivery = match read::delivery(&bytes) {
-                        Some(delivery) => delivery,
-                        None => proto::Delivery::decode(bytes)?,
-                    };
-                    self.deliveries.push(delivery);
+                    let delivery = self.deliveries.push_mut(proto::Delivery::default());
+                    if read::delivery(&bytes, delivery).is_none() {
+                        *delivery = proto::Delivery::decode(bytes)?;
+                    }
                     return Ok(());
                 }
                 let deliveries = &mut self.deliveries;

@@ -241,11 +241,14 @@ impl Subscription {
 
     /// The next deliveries; other messages are passed over.
     pub async fn deliveries(&mut self) -> Result<Vec<proto::Delivery>, Status> {
-        loop {
-            if let subscribe_response::Message::Deliveries(deliveries) = self.next().await? {
-                return Ok(deliveries.deliveries);
+        in_time(async {
+            loop {
+                if let subscribe_response::Message::Deliveries(deliveries) = self.next().await? {
+                    return Ok(deliveries.deliveries);
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Deliveries that come within a while, if any.
@@ -327,24 +330,36 @@ impl Subscription {
         &mut self,
         wanted: impl Fn(subscribe_response::Message) -> Option<T>,
     ) -> T {
-        loop {
-            if let Some(found) = wanted(self.next().await.expect("a message")) {
-                return found;
+        in_time(async {
+            loop {
+                if let Some(found) = wanted(self.next().await.expect("a message")) {
+                    return found;
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The answer to a settle; deliveries on the way are passed over.
     pub async fn settled(&mut self, request_id: u64) -> Vec<proto::ItemOutcome> {
-        loop {
-            if let subscribe_response::Message::Settled(settled) =
-                self.next().await.expect("a settled")
-                && settled.request_id == request_id
-            {
-                return settled.outcomes;
+        in_time(async {
+            loop {
+                if let subscribe_response::Message::Settled(settled) =
+                    self.next().await.expect("a settled")
+                    && settled.request_id == request_id
+                {
+                    return settled.outcomes;
+                }
             }
-        }
+        })
+        .await
     }
+}
+
+/// A stream that is told something else again and again would keep a wait for a message going.
+async fn in_time<T>(wait: impl Future<Output = T>) -> T {
+    let found = tokio::time::timeout(2 * PATIENCE, wait).await;
+    found.expect("what is waited for comes in time")
 }
 
 /// By partition: offsets and values.

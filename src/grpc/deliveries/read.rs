@@ -6,15 +6,19 @@ use bytes::Bytes;
 
 use crate::grpc::proto;
 
-/// Nothing, where a delivery has not the form that it has as a rule: it is to be read field by field then.
-pub(super) fn delivery(bytes: &Bytes) -> Option<proto::Delivery> {
-    let mut delivery = proto::Delivery::default();
+/// Into a default one, in place: it is large to move. `None`, where it has not the form that it has as a rule: it is to be read field by field
+/// then.
+pub(super) fn delivery(bytes: &Bytes, delivery: &mut proto::Delivery) -> Option<()> {
     let mut fields = Fields::new(bytes, 0..bytes.len());
     while let Some(field) = fields.next()? {
         match field {
             (1, Field::Bytes(token)) => delivery.token = bytes.slice(token),
             (2, Field::Bytes(inner)) if delivery.record.is_none() => {
-                delivery.record = Some(record(bytes, inner)?);
+                record(
+                    bytes,
+                    inner,
+                    delivery.record.insert(proto::Record::default()),
+                )?;
             }
             (3, Field::Number(offset)) => delivery.offset = offset as i64,
             (4, Field::Number(kind)) => delivery.timestamp_type = kind as i32,
@@ -23,11 +27,10 @@ pub(super) fn delivery(bytes: &Bytes) -> Option<proto::Delivery> {
             _ => return None,
         }
     }
-    Some(delivery)
+    Some(())
 }
 
-fn record(bytes: &Bytes, inner: Range<usize>) -> Option<proto::Record> {
-    let mut record = proto::Record::default();
+fn record(bytes: &Bytes, inner: Range<usize>, record: &mut proto::Record) -> Option<()> {
     let mut fields = Fields::new(bytes, inner);
     while let Some(field) = fields.next()? {
         match field {
@@ -42,7 +45,7 @@ fn record(bytes: &Bytes, inner: Range<usize>) -> Option<proto::Record> {
             _ => return None,
         }
     }
-    Some(record)
+    Some(())
 }
 
 fn header(bytes: &Bytes, inner: Range<usize>) -> Option<proto::Header> {

@@ -142,7 +142,8 @@ proptest! {
             };
             let end = bytes.len().min(1 + head + length as usize);
             let delivery = Bytes::copy_from_slice(&bytes[1 + head..end.max(1 + head)]);
-            if let Some(read) = read::delivery(&delivery) {
+            let mut read = proto::Delivery::default();
+            if read::delivery(&delivery, &mut read).is_some() {
                 prop_assert_eq!(proto::Delivery::decode(delivery), Ok(read));
             }
         }
