@@ -1,10 +1,7 @@
-//! The message that carries records to a subscriber: written straight from what Kafka gave, and read in one pass (`read`), since nothing else
-//! is sent as often.
+//! The message that carries records to a subscriber: written straight from what Kafka gave, since nothing else is sent as often.
 //!
-//! It takes the place of the type that would be generated. Who receives one sees the fields of any other; who sends one has its records in
+//! It takes the place of the type that would be generated. Who receives one reads it like any other; who sends one has its records in
 //! their encoded form already, which is what a protobuf message may be put together from.
-
-mod read;
 
 use std::time::Instant;
 
@@ -31,9 +28,6 @@ pub struct Deliveries {
     encoded: Bytes,
 }
 
-/// For how many deliveries there is room made before they are read, at most.
-const AHEAD: u64 = 1024;
-
 impl Message for Deliveries {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
         encoding::message::encode_repeated(1, &self.deliveries, buffer);
@@ -52,26 +46,7 @@ impl Message for Deliveries {
     ) -> Result<(), DecodeError> {
         match tag {
             1 => {
-                // Where it is all there, as it is as a rule.
-                if wire_type == WireType::LengthDelimited
-                    && let Some((length, head)) = read::varint(buffer.chunk())
-                    && (buffer.chunk().len() - head) as u64 >= length
-                {
-                    buffer.advance(head);
-                    if self.deliveries.is_empty() {
-                        // Those of a message are of about one length.
-                        let others = buffer.remaining() as u64 / length.max(1);
-                        self.deliveries.reserve(others.min(AHEAD) as usize);
-                    }
-                    let bytes = buffer.copy_to_bytes(length as usize);
-                    let delivery = self.deliveries.push_mut(proto::Delivery::default());
-                    if read::delivery(&bytes, delivery).is_none() {
-                        *delivery = proto::Delivery::decode(bytes)?;
-                    }
-                    return Ok(());
-                }
-                let deliveries = &mut self.deliveries;
-                encoding::message::merge_repeated(wire_type, deliveries, buffer, context)
+                encoding::message::merge_repeated(wire_type, &mut self.deliveries, buffer, context)
             }
             2 => {
                 let expiry = self.lease_expiry.get_or_insert_default();

@@ -130,29 +130,4 @@ proptest! {
         // What was received may be passed on.
         prop_assert_eq!(Deliveries::decode(read.encode_to_vec().as_slice()).unwrap(), read);
     }
-    #[test]
-    fn what_is_read_in_one_pass_is_what_is_read_field_by_field(batch in batch(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
-        let sent = Deliveries::of(&[batch], Instant::now()).encode_to_vec();
-        let mut wrong = sent.clone();
-        *at.get_mut(&mut wrong) = byte;
-        for bytes in [&sent[..], &wrong, &sent[..cut.index(sent.len())]] {
-            // Of the first delivery, whatever has become of it.
-            let Some((length, head)) = bytes.get(1..).and_then(read::varint) else {
-                continue;
-            };
-            let end = bytes.len().min(1 + head + length as usize);
-            let delivery = Bytes::copy_from_slice(&bytes[1 + head..end.max(1 + head)]);
-            let mut read = proto::Delivery::default();
-            if read::delivery(&delivery, &mut read).is_some() {
-                prop_assert_eq!(proto::Delivery::decode(delivery), Ok(read));
-            }
-        }
-    }
-
-    #[test]
-    fn a_message_in_pieces_is_read_too(batch in batch(), cut: prop::sample::Index) {
-        let sent = Deliveries::of(&[batch], Instant::now()).encode_to_vec();
-        let (first, second) = sent.split_at(cut.index(sent.len()));
-        prop_assert_eq!(Deliveries::decode(first.chain(second)), Deliveries::decode(&sent[..]));
-    }
 }
