@@ -52,10 +52,14 @@ impl Access {
         }
     }
 
-    /// May the caller read the topic as the group?
+    /// May the caller read the topic as the group? A regular expression may mean any topic, whatever it looks like, so only who may read every
+    /// topic may use one.
     pub fn subscribe(&self, caller: &Caller, group: &str, topic: &str) -> Result<(), Failure> {
-        let allows =
-            |rule: &Rule| matches_any(&rule.topics, topic) && matches_any(&rule.groups, group);
+        let may_read = |rule: &Rule| match topic.starts_with('^') {
+            false => matches_any(&rule.topics, topic),
+            true => rule.topics.iter().any(|pattern| pattern == "*"),
+        };
+        let allows = |rule: &Rule| may_read(rule) && matches_any(&rule.groups, group);
         match self.allows(caller, Operation::Subscribe, allows) {
             true => Ok(()),
             false => Err(Failure::new(
@@ -223,6 +227,18 @@ mod tests {
             failure.message.contains("\"a\"") && failure.message.contains("\"gb\""),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn a_regular_expression_is_for_who_may_read_every_topic() {
+        let may = |topics: &[&str], topic: &str| {
+            let access = Access::new(&[rule("*", Operation::Subscribe, topics, &["g"])]);
+            access.subscribe(&Caller::default(), "g", topic).is_ok()
+        };
+        assert!(may(&["a", "*"], "^secret|a"));
+        assert!(!may(&["*a"], "^secret|a"));
+        assert!(!may(&["^*", "a"], "^a"));
+        assert!(!may(&["**"], "^a"), "only what is plainly every topic");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Cluster`] is the way to it, with the credentials; [`Producer`] sends and reports, [`Consumer`] reads and commits; both speak the words of `record` and `failure` to the rest.
 //! `settings` turns the configuration into librdkafka properties, `embedded` is the in-memory broker of `outrigger dev`,
-//! `inspect` finds out what can be found without changing anything,
+//! `inspect` finds out what can be found without changing anything, `patterns` decides about topics by regular expression,
 //! and `ffi` holds every line of unsafe code of the crate.
 
 mod cluster;
@@ -14,6 +14,7 @@ mod embedded;
 mod error;
 mod ffi;
 pub mod inspect;
+pub mod patterns;
 mod producer;
 mod security;
 pub mod settings;

@@ -245,7 +245,7 @@ const SIDECAR: &[Key] = &[
     key(
         "consume.commit_interval",
         millis(10, HOUR),
-        "1s",
+        "200ms",
         "How often what was settled is committed to Kafka.",
     ),
     key(

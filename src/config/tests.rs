@@ -117,7 +117,7 @@ fn the_brokers_are_all_that_must_be_said() {
             window_bytes: 8 << 20,
             max_window_records: 100_000,
             max_window_bytes: 64 << 20,
-            commit_interval: Duration::from_secs(1),
+            commit_interval: Duration::from_millis(200),
             commit_metadata: 4096,
             max_bytes: 64 << 20,
             max_span_records: 20_000,

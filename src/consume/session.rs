@@ -70,6 +70,9 @@ use crate::{
 /// The longest time without a turn.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The same of a session that only waits for records: many may, and what they must not miss wakes them.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
 /// Messages other than deliveries that a stream may leave unread before it is cut; and answers that it may await before it gets no more records.
 const UNREAD: usize = 4096;
 

@@ -38,7 +38,11 @@ pub use self::{
     event::{Commit, CommitEnd, ConsumerEvent, Offsets, Position, Resolved, Start, is_reset},
     seek::{Sought, Target},
 };
-use super::{Cluster, ffi, statistics::Statistics};
+use super::{
+    Cluster, ffi,
+    patterns::{INTERNAL, is_pattern},
+    statistics::Statistics,
+};
 use crate::record::{Consumed, TopicPartition};
 
 /// A group member. It must live on one thread, whose handle it unparks when there is something to do.
@@ -66,9 +70,16 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Creates the client of a member; it connects by itself. The calling thread becomes its owner. The error is for the operator.
-    pub fn new(cluster: &Cluster, group: &str) -> Result<Self, String> {
-        let config = cluster.consumer_properties(group)?;
+    /// Creates the client of a member that will subscribe to `topics`; it connects by itself. The calling thread becomes its owner. The error
+    /// is for the operator.
+    pub fn new(cluster: &Cluster, group: &str, topics: &[String]) -> Result<Self, String> {
+        let mut config = cluster.consumer_properties(group)?;
+        if topics.iter().any(|topic| is_pattern(topic)) {
+            let own = config.get("topic.blacklist").map(str::to_owned);
+            let internal = INTERNAL.map(|name| format!("^{name}$"));
+            let hidden: Vec<String> = own.into_iter().chain(internal).collect();
+            config.set("topic.blacklist", hidden.join(","));
+        }
         Self::create(cluster, group, &config).map_err(|error| error.to_string())
     }
 

@@ -7,6 +7,7 @@
 //! - `admin` and `describe`: what a cluster, its topics and groups are, and what one may do with them;
 //! - `clock`: whether the kernel's clock is kept right; nothing of librdkafka's, but a system call;
 //! - `process`: the end of a process whose clients still run;
+//! - `regex`: the C library's regular expressions, with which librdkafka matches topics;
 //! - `message`: records copied out of librdkafka's buffers, header names that are not UTF-8 included (the crate panics on them).
 //!
 //! Each function is safe to call: what librdkafka asks of its caller is guaranteed there and written beside the call.
@@ -21,6 +22,7 @@ mod message;
 mod process;
 mod produce;
 mod queue;
+mod regex;
 mod security;
 
 use rdkafka::client::{Client, ClientContext};
@@ -31,6 +33,7 @@ pub(super) use self::{
     clock::synchronised,
     produce::{Topic, persistence, purge, purge_queue},
     queue::{EventQueue, PartitionQueue, metadata},
+    regex::Regex,
     security::{reachable, set_credentials, set_token},
 };
 

@@ -38,6 +38,7 @@ mod membership;
 mod metrics;
 mod monitoring;
 mod ordering;
+mod patterns;
 mod polling;
 mod pressure;
 mod publishing;

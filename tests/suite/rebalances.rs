@@ -48,13 +48,7 @@ const WINDOW: usize = 60;
 
 /// A member that dies is given up soon, and partitions are handed over soon.
 fn settings(protocol: Protocol, kafka: &Kafka, group: &str) -> Settings {
-    let (heartbeat, session) = match protocol {
-        Protocol::Classic => ("300ms", "3000ms"),
-        // librdkafka waits no longer than an interval for the answer to a heartbeat, and with an answer that is late the partitions that it
-        // gives or takes are not told again until the member is expelled, minutes later.
-        Protocol::Consumer => ("1000ms", "6000ms"),
-    };
-    let mut settings = protocol.given_up_after(kafka, group, heartbeat, session);
+    let mut settings = protocol.given_up_after(kafka, group, "300ms", "3000ms");
     settings.extend([
         ("consume.revoke_drain", "1s"),
         ("consume.commit_interval", "200ms"),
@@ -832,9 +826,8 @@ async fn rebalance(protocol: Protocol, modes: &[Mode]) {
             true => draw(MANY, &mut Random(seed)),
             false => FEW.to_vec(),
         };
-        // All groups have the same brokers: in a test run one of them breaks one. None does with the consumer protocol, in which librdkafka
-        // 2.12.1 is not told again of an assignment whose heartbeat was answered late.
-        let breaks = protocol == Protocol::Classic && (is_soak || runs.is_empty());
+        // All groups have the same brokers: in a test run one of them breaks one.
+        let breaks = is_soak || runs.is_empty();
         troubles.retain(|one| breaks || !matches!(one, Trouble::KillBroker | Trouble::StopBroker));
         runs.push(tokio::spawn(run(group, troubles, seed)));
     }

@@ -278,7 +278,10 @@ async fn a_draining_sidecar_answers_waiting_pulls_takes_acknowledgements_and_no_
     assert!(begun.elapsed() < Duration::from_secs(12), "{begun:?}");
 }
 
-async fn look(sidecar: &Sidecar, group: &str) -> Result<proto::GetSubscriptionResponse, Status> {
+pub async fn look(
+    sidecar: &Sidecar,
+    group: &str,
+) -> Result<proto::GetSubscriptionResponse, Status> {
     let request = proto::GetSubscriptionRequest {
         group: group.to_owned(),
     };

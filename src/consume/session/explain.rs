@@ -4,6 +4,7 @@ use super::Session;
 use crate::{
     consume::Subscription,
     failure::{Failure, Reason},
+    kafka::patterns,
 };
 
 impl Session {
@@ -20,7 +21,8 @@ impl Session {
         }
         if failure.reason == Reason::TopicNotFound && failure.metadata.is_empty() {
             let mut missing = self.subscription.topics.clone();
-            missing.retain(|topic| !self.slots.values().any(|slot| *slot.topic == **topic));
+            let is_here = |topic: &String| self.slots.values().any(|slot| *slot.topic == **topic);
+            missing.retain(|topic| !patterns::is_pattern(topic) && !is_here(topic));
             // It was deleted, and its partitions are not taken away yet.
             if missing.is_empty() {
                 missing.clone_from(&self.subscription.topics);

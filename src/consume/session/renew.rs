@@ -7,7 +7,12 @@
 use std::time::{Duration, Instant};
 
 use super::{COMMIT_WAIT, Session, rebalance::Revoking};
-use crate::{consume::PartitionChange, kafka::Consumer, metrics, record::TopicPartition};
+use crate::{
+    consume::{PartitionChange, Subscription},
+    kafka::Consumer,
+    metrics,
+    record::TopicPartition,
+};
 
 /// The bound of proving the new client; nothing is delivered meanwhile.
 const PROOF: Duration = Duration::from_secs(2);
@@ -27,8 +32,8 @@ impl Session {
         {
             return;
         }
-        let group = &self.subscription.group;
-        let proven = Consumer::new(&self.cluster, group).and_then(|successor| {
+        let Subscription { group, topics, .. } = &self.subscription;
+        let proven = Consumer::new(&self.cluster, group, topics).and_then(|successor| {
             match successor.is_served(PROOF) {
                 true => Ok(successor),
                 false => {

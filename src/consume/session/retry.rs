@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Session, Slot, TICK, stream::refund, times::millis};
+use super::{
+    IDLE_TICK, Phase, Session, Slot, TICK,
+    stream::{Stream, refund},
+    times::millis,
+};
 use crate::{
     consume::{Outgoing, PartitionChange},
     failure::{Failure, Reason},
@@ -39,10 +43,26 @@ impl Session {
             .values()
             .filter_map(|slot| slot.ledger.due_at())
             .min();
-        due.map_or(TICK, |at| {
+        let tick = if self.only_waits() { IDLE_TICK } else { TICK };
+        due.map_or(tick, |at| {
             let left = self.clock.instant(at).saturating_duration_since(now);
-            left.clamp(Duration::from_millis(1), TICK)
+            left.clamp(Duration::from_millis(1), tick)
         })
+    }
+
+    /// Whether nothing is under way that time decides: the next thing to happen is somebody else's.
+    fn only_waits(&self) -> bool {
+        let is_quiet = |stream: &Stream| !stream.draining && !stream.has_unread();
+        self.phase == Phase::Delivering
+            && self.assigning.is_none()
+            && self.revoking.is_none()
+            && self.seeking.is_none()
+            && self.commits_sent.is_empty()
+            && self.copying() == 0
+            && self.liveness.expired == 0
+            && !self.streams.is_empty()
+            && self.streams.values().all(is_quiet)
+            && self.slots.values().all(Slot::only_waits)
     }
 
     /// Tells the streams of partitions where a record is blocked now, or none any more.
@@ -83,6 +103,12 @@ impl Session {
 }
 
 impl Slot {
+    /// Whether nothing of it is delivered, and Kafka has all that is settled.
+    fn only_waits(&self) -> bool {
+        let settled = (self.ledger.frontier(), self.ledger.settlements());
+        self.ledger.delivered() == 0 && self.committing == settled
+    }
+
     /// Whether its streams were told that something of it is blocked.
     pub(super) fn is_blocked(&self) -> bool {
         self.told != (0, None)

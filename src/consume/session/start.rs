@@ -40,8 +40,8 @@ impl Start {
         if let Some(Err(_)) = self.predecessor.take().map(JoinHandle::join) {
             tracing::error!(group, "the session before has panicked");
         }
-        let subscribed = Consumer::new(&self.cluster, &group).and_then(|consumer| {
-            let topics = &self.subscription.topics;
+        let topics = &self.subscription.topics;
+        let subscribed = Consumer::new(&self.cluster, &group, topics).and_then(|consumer| {
             consumer
                 .subscribe(topics)
                 .map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@ use crate::{
     },
     failure::{Failure, Reason},
     grpc::{proto, settle::Received},
-    kafka::Start,
+    kafka::{Start, patterns},
     record::{Usage, topic_problem},
 };
 
@@ -31,14 +31,9 @@ pub(in crate::grpc) fn init(
     if init.topics.is_empty() {
         return Err(invalid("topics", "must name at least one topic"));
     }
-    if init.topics.iter().any(|topic| topic.starts_with('^')) {
-        return Err(Failure::not_available(
-            "a regular expression in Init.topics",
-        ));
-    }
     for (index, topic) in init.topics.iter().enumerate() {
-        if let Some(problem) = topic_problem(topic) {
-            return Err(invalid(&format!("topics[{index}]"), problem));
+        if let Some(problem) = patterns::problem(topic) {
+            return Err(invalid(&format!("topics[{index}]"), &problem));
         }
     }
     let ordering = match proto::Ordering::try_from(init.ordering) {
@@ -78,12 +73,17 @@ pub(in crate::grpc) fn init(
         dead_letter: init.dead_letter.as_ref().map(|policy| policy.topic.clone()),
         start,
     };
+    let field = "dead_letter.topic";
+    let has_pattern = || init.topics.iter().any(|topic| patterns::is_pattern(topic));
+    if subscription.dead_letter.as_deref() == Some("") && has_pattern() {
+        let text = "must be named where topics are meant by a regular expression";
+        return Err(invalid(field, text));
+    }
     for topic in subscription.dead_letter_topics() {
-        let field = "dead_letter.topic";
         if let Some(problem) = topic_problem(&topic) {
             return Err(invalid(field, &format!("{topic:?} {problem}")));
         }
-        if subscription.topics.contains(&topic) {
+        if patterns::mean(&subscription.topics, &topic) {
             let text = format!("{topic:?} is subscribed to: its records would go in circles");
             return Err(invalid(field, &text));
         }

@@ -29,10 +29,6 @@ fn refused(change: impl FnOnce(&mut proto::Init), feature: &str) {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     refused(|init| init.ordering = 77, "77");
-    refused(
-        |init| init.topics = vec!["^a.*".into()],
-        "regular expression",
-    );
 }
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
@@ -151,6 +147,25 @@ fn a_subscription_needs_a_group_and_topics() {
         ),
         (|init| init.topics.clear(), "init.topics"),
         (|init| init.topics = vec!["a b".into()], "init.topics[0]"),
+        (
+            |init| init.topics = vec!["a".into(), "^(a".into()],
+            "init.topics[1]",
+        ),
+        (
+            |init| {
+                init.topics = vec!["^a".into()];
+                init.dead_letter = Some(proto::DeadLetterPolicy::default());
+            },
+            "init.dead_letter.topic",
+        ),
+        (
+            |init| {
+                init.topics = vec!["^a".into()];
+                let topic = "a-dead".to_owned();
+                init.dead_letter = Some(proto::DeadLetterPolicy { topic });
+            },
+            "init.dead_letter.topic",
+        ),
     ] {
         let failure = init_with(change).unwrap_err();
         assert_eq!(failure.violations[0].field, field);

@@ -10,7 +10,7 @@ use crate::{
     consume::{BlockedLook, Live, PartitionLook},
     failure::Failure,
     grpc::{convert, deadline, proto, refuse_when_draining, status::status},
-    kafka::{Offsets, Target},
+    kafka::{Offsets, Target, patterns},
     record::TopicPartition,
 };
 
@@ -177,7 +177,7 @@ fn target(
     for (index, asked) in offsets.into_iter().enumerate() {
         let wrong = |what| Err(invalid(&format!("offsets.offsets[{index}]"), what));
         let partition = TopicPartition::new(&asked.topic, asked.partition);
-        if !topics.contains(&asked.topic) {
+        if !patterns::mean(topics, &asked.topic) {
             return wrong("is not of a topic of the subscription");
         }
         if asked.offset < 0 {

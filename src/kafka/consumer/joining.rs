@@ -20,7 +20,7 @@ use super::{Consumer, ConsumerEvent, callbacks::Context, refusal};
 use crate::{
     config::GroupProtocol,
     failure::{Failure, Reason},
-    kafka::{ffi, settings::TOPIC_PROPAGATION},
+    kafka::{ffi, patterns::is_pattern, settings::TOPIC_PROPAGATION},
 };
 
 /// The bound of one question.
@@ -99,17 +99,26 @@ fn missing(client: &BaseConsumer<Context>, topics: &[String]) -> Option<Failure>
             error.is_some_and(|error| Code::from(error) == Code::UnknownTopicOrPartition)
         })
     };
-    let is_one_missing = || topics.iter().any(is_missing);
+    // A pattern may mean none yet.
+    let is_one_missing = || {
+        let mut named = topics.iter().filter(|topic| !is_pattern(topic));
+        named.any(is_missing)
+    };
     stays(client, TOPIC_PROPAGATION, is_one_missing)
         .then(|| refusal::serious(Code::UnknownTopicOrPartition, ""))
         .flatten()
 }
 
-/// Members of the other protocol that do not let this one in: with it, the group would be of its own protocol.
+/// Members of the other protocol that do not let this one in: with it, the group would be of its own protocol. Asked by the old request, which
+/// knows groups of the classic protocol alone: with those that go to a group's coordinator by way of the admin API, librdkafka 2.12.1 may
+/// abort the process when the coordinator goes away meanwhile (its issue 4605).
 fn closed(client: &BaseConsumer<Context>, group: &str) -> Option<Failure> {
     let is_classic = || {
-        let facts = ffi::describe::group(client.client(), group, TIMEOUT);
-        facts.is_ok_and(|facts| facts.error.is_none() && facts.is_classic && facts.members > 0)
+        let found = client.fetch_group_list(Some(group), TIMEOUT);
+        found.is_ok_and(|found| {
+            let mut groups = found.groups().iter();
+            groups.any(|one| one.name() == group && !one.members().is_empty())
+        })
     };
     stays(client, CONVERSION, is_classic).then(|| {
         let text = format!(

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    slice,
     sync::Arc,
     thread,
     time::Duration,
@@ -16,6 +17,7 @@ use rdkafka::{
 use super::{Consumer, ConsumerEvent, Context, Offsets, offsets::list};
 use crate::{
     failure::{Failure, Reason},
+    kafka::patterns::{is_pattern, mean},
     record::TopicPartition,
 };
 
@@ -151,8 +153,10 @@ fn partitions(
 ) -> KafkaResult<BTreeSet<(String, i32)>> {
     let mut all = BTreeSet::new();
     for topic in topics {
-        let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
-        for found in metadata.topics() {
+        let named = (!is_pattern(topic)).then_some(topic.as_str());
+        let metadata = client.fetch_metadata(named, TIMEOUT)?;
+        let found = metadata.topics().iter();
+        for found in found.filter(|found| mean(slice::from_ref(topic), found.name())) {
             let partitions = found.partitions().iter();
             all.extend(partitions.map(|partition| (found.name().to_owned(), partition.id())));
         }
