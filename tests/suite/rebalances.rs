@@ -133,6 +133,15 @@ impl Group {
         tokio::task::spawn_blocking(trouble).await.unwrap();
     }
 
+    /// All brokers are there as long as this is held, and all members in the group: nobody ends in order whose coordinator is away, or who is
+    /// expelled and does not know it yet.
+    async fn whole(&self, members: &[Member]) -> tokio::sync::OwnedMutexGuard<Kafka> {
+        let kafka = Arc::clone(&self.kafka).lock_owned().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.wait_for_shares(&ids(members)).await;
+        kafka
+    }
+
     /// Waits until the members have all partitions, each one some, and no two the same.
     async fn wait_for_shares(&self, members: &[MemberId]) {
         let begun = Instant::now();
@@ -596,6 +605,10 @@ async fn trouble(
     random: &mut Random,
 ) {
     let which = random.below(members.len() as u64) as usize;
+    let whole = match trouble {
+        Trouble::Leave | Trouble::Term => Some(group.whole(members).await),
+        _ => None,
+    };
     match trouble {
         Trouble::Join => members.push(Member::join(group, random).await),
         Trouble::Leave => {
@@ -617,8 +630,12 @@ async fn trouble(
         Trouble::KillBroker => group.break_broker(["kill", "start"], random).await,
         Trouble::StopBroker => group.break_broker(["pause", "resume"], random).await,
     }
-    let ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
-    group.wait_for_shares(&ids).await;
+    drop(whole);
+    group.wait_for_shares(&ids(members)).await;
+}
+
+fn ids(members: &[Member]) -> Vec<MemberId> {
+    members.iter().map(|member| member.id).collect()
 }
 
 /// A group of three that troubles come over, to the end of its topic.
@@ -639,8 +656,7 @@ async fn run(group: Group, troubles: Vec<Trouble>, seed: u64) {
     for _ in 0..3 {
         members.push(Member::join(&group, &mut random).await);
     }
-    let ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
-    group.wait_for_shares(&ids).await;
+    group.wait_for_shares(&ids(&members)).await;
     for next in troubles {
         tokio::time::sleep(Duration::from_millis(300 + random.below(400))).await;
         let which = random.below(members.len() as u64) as usize;
@@ -675,10 +691,12 @@ async fn run(group: Group, troubles: Vec<Trouble>, seed: u64) {
     while !is_done() && begun.elapsed() < PATIENCE / 2 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let whole = group.whole(&members).await;
     for mut member in members {
         member.drain().await;
         member.term(&group).await;
     }
+    drop(whole);
     drop(ends);
     looking.await.unwrap();
     let (events, times) = group.history.take();
