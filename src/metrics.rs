@@ -100,6 +100,7 @@ pub fn publish() -> &'static Publish {
         published: counter!(PUBLISHED),
         bytes: counter!(PUBLISHED_BYTES),
         offset_unknown: counter!(OFFSET_UNKNOWN),
+        sent_again: counter!(SENT_AGAIN),
         in_flight_records: gauge!(IN_FLIGHT_RECORDS),
         in_flight_bytes: gauge!(IN_FLIGHT_BYTES),
         queued_bytes: gauge!(QUEUED_BYTES),
@@ -119,6 +120,8 @@ pub struct Publish {
     published: Counter,
     bytes: Counter,
     offset_unknown: Counter,
+    /// Records that a producer that failed for good had not written, sent by the next one.
+    pub sent_again: Counter,
     in_flight_records: Gauge,
     in_flight_bytes: Gauge,
     queued_bytes: Gauge,

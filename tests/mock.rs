@@ -1,14 +1,27 @@
 //! What real brokers cannot be made to do: errors injected by librdkafka's in-process mock cluster, at the edge of the Kafka room.
 
-use std::{sync::mpsc, time::Duration};
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test without a runtime waits as it likes"
+)]
 
+use std::{
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
 use outrigger::{
     config::{self, Config, Sources},
     failure::{Persistence, Reason},
     kafka::{Cluster, Delivery, Producer, Trust},
-    record::Record,
+    record::{Header, Record},
 };
 use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    message::{Headers, OwnedMessage},
     mocking::MockCluster,
     producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr as Error},
@@ -58,22 +71,102 @@ impl Bench {
 
     /// Publishes a batch and waits for its completion.
     fn publish(&self, count: usize) -> Vec<Delivery> {
-        let (done, answer) = mpsc::sync_channel(1);
-        let told = Box::new(move |deliveries| done.send(deliveries).expect("the test waits"));
-        let batch = self.producer.register(count, None, told);
         let record = Record {
             topic: "t".into(),
             value: Some("x".into()),
             ..Record::default()
         };
-        for index in 0..count {
-            self.producer
-                .send(batch, index, &record)
-                .expect("there is room");
+        ended(self.begin(&vec![record; count]))
+    }
+
+    /// Hands a batch over.
+    fn begin(&self, records: &[Record]) -> Receiver<Vec<Delivery>> {
+        let (done, answer) = mpsc::sync_channel(1);
+        let told = Box::new(move |deliveries| {
+            // Who does not ask for the end does not wait for it.
+            let _ = done.send(deliveries);
+        });
+        let batch = self.producer.register(records.len(), None, told);
+        for (index, record) in records.iter().enumerate() {
+            let begun = Instant::now();
+            while self.producer.send(batch, index, record).is_err() {
+                assert!(begun.elapsed() < PATIENCE, "there is no room");
+                thread::sleep(Duration::from_millis(10));
+            }
         }
         answer
-            .recv_timeout(PATIENCE)
-            .expect("every batch is completed")
+    }
+
+    /// Does something while clients that have failed for good are replaced.
+    fn supervised<T>(&self, what: impl FnOnce() -> T) -> T {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let producer = &self.producer;
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = producer.supervise() => unreachable!("it never ends"),
+                        _ = stopped => {}
+                    }
+                });
+            });
+            let done = what();
+            drop(stop);
+            done
+        })
+    }
+
+    /// What is in the log from the second record on: the first was published by `new`.
+    fn log(&self, count: usize) -> Vec<OwnedMessage> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.cluster.bootstrap_servers())
+            .set("group.id", "g")
+            .create()
+            .expect("a consumer");
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset("t", 0, Offset::Offset(1))
+            .expect("an offset");
+        consumer.assign(&from).expect("an assignment");
+        let mut found = Vec::new();
+        // One that is too many comes, if it does, soon after.
+        while let Some(message) = consumer.poll(match found.len() < count {
+            true => PATIENCE,
+            false => Duration::from_millis(500),
+        }) {
+            found.push(message.expect("a record").detach());
+        }
+        found
+    }
+}
+
+fn ended(batch: Receiver<Vec<Delivery>>) -> Vec<Delivery> {
+    batch
+        .recv_timeout(PATIENCE)
+        .expect("every batch is completed")
+}
+
+#[track_caller]
+fn failure(delivery: Delivery) -> (Reason, Option<Persistence>) {
+    match delivery {
+        Delivery::Failed(failure) => (failure.reason, failure.persistence),
+        Delivery::Published { .. } => panic!("{delivery:?}"),
+    }
+}
+
+/// A record with everything that one may have, or without.
+fn numbered(batch: &str, number: usize) -> Record {
+    let header = |value: Option<&'static str>| Header {
+        name: "h".to_owned(),
+        value: value.map(Bytes::from),
+    };
+    Record {
+        topic: "t".to_owned(),
+        key: Some(format!("{batch}{number}").into()),
+        value: number.is_multiple_of(2).then(Bytes::new),
+        headers: vec![header(None), header(Some("1"))],
+        timestamp: Some(1_000 + number as i64),
+        ..Record::default()
     }
 }
 
@@ -101,40 +194,90 @@ fn offsets_that_librdkafka_makes_up_for_a_duplicate_batch_are_unknown() {
     }
 }
 
-#[test]
-fn a_fatal_error_is_told_with_what_is_known_of_each_record_and_another_producer_takes_over() {
+/// A bench with five batches on their way to an error that is fatal, as many as may be, and two that wait behind them.
+fn failing() -> (Bench, Vec<Receiver<Vec<Delivery>>>) {
     let bench = Bench::new();
+    let slow = bench
+        .cluster
+        .broker_round_trip_time(1, Duration::from_secs(1));
+    slow.expect("the broker is slow");
     bench.inject(&[Error::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
-    let failure = |delivery: Delivery| match delivery {
-        Delivery::Failed(failure) => (failure.reason, failure.persistence),
-        Delivery::Published { .. } => panic!("{delivery:?}"),
-    };
+    let batches = BATCHES.map(|name| {
+        let records: Vec<Record> = (0..10).map(|number| numbered(name, number)).collect();
+        let batch = bench.begin(&records);
+        // A request for each.
+        thread::sleep(Duration::from_millis(50));
+        batch
+    });
+    (bench, batches.into())
+}
+
+const BATCHES: [&str; 7] = ["a", "b", "c", "d", "e", "waits", "waits too"];
+
+#[test]
+fn after_a_fatal_error_another_producer_sends_what_was_certainly_not_written_in_order() {
+    let (bench, mut batches) = failing();
+    let deliveries = bench.supervised(|| {
+        // What comes meanwhile waits for its turn.
+        thread::sleep(Duration::from_secs(1));
+        batches.push(bench.begin(&[numbered("later", 0)]));
+        batches.into_iter().map(ended).collect::<Vec<_>>()
+    });
     let possibly = Some(Persistence::PossiblyPersisted);
-    for delivery in bench.publish(10) {
-        assert_eq!(failure(delivery), (Reason::ProducerReplaced, possibly));
-    }
-    let not = Some(Persistence::NotPersisted);
-    for delivery in bench.publish(2) {
-        assert_eq!(
-            failure(delivery),
-            (Reason::KafkaUnavailable, not),
-            "refused at once"
-        );
-    }
-    // Its successor takes over, in the same process.
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let succeeded = async {
-        tokio::select! {
-            () = bench.producer.supervise() => unreachable!("it never ends"),
-            () = async {
-                while !matches!(bench.publish(1)[..], [Delivery::Published { .. }]) {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+    let names = BATCHES.into_iter().chain(["later"]);
+    let (mut expected, mut unknown) = (Vec::new(), Vec::new());
+    for (name, deliveries) in names.zip(deliveries) {
+        for (number, delivery) in deliveries.into_iter().enumerate() {
+            let record = numbered(name, number);
+            match delivery {
+                Delivery::Published { .. } => expected.push(record),
+                failed => {
+                    assert_eq!(failure(failed), (Reason::ProducerReplaced, possibly));
+                    unknown.push(record);
                 }
-            } => {}
+            }
         }
-    };
-    let succeeded = runtime.block_on(async { tokio::time::timeout(PATIENCE, succeeded).await });
-    assert!(succeeded.is_ok(), "no producer takes over");
+    }
+    let key = |record: &Record| record.key.as_deref().map(<[u8]>::to_vec);
+    let [unknown, wanted] =
+        [&unknown, &expected].map(|some| some.iter().map(key).collect::<Vec<_>>());
+    // The batch that met the error is unknown; what was never sent is published.
+    assert!(
+        unknown.len() >= 10 && wanted.len() >= 21,
+        "{unknown:?} {wanted:?}"
+    );
+    let mut log = bench.log(wanted.len());
+    log.retain(|message| !unknown.contains(&message.key().map(<[u8]>::to_vec)));
+    let keys: Vec<_> = log
+        .iter()
+        .map(|message| message.key().map(<[u8]>::to_vec))
+        .collect();
+    assert_eq!(keys, wanted);
+    for (message, record) in log.iter().zip(expected) {
+        assert_eq!(message.payload(), record.value.as_deref());
+        let headers = message.headers().expect("headers");
+        assert_eq!(headers.count(), record.headers.len());
+        for (found, header) in headers.iter().zip(&record.headers) {
+            assert_eq!((found.key, found.value), ("h", header.value.as_deref()));
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_another_producer_is_given_up_with_the_rest() {
+    let (bench, batches) = failing();
+    let mut batches = batches.into_iter();
+    batches
+        .by_ref()
+        .take(1)
+        .for_each(|batch| drop(ended(batch)));
+    // Nobody makes another one.
+    thread::sleep(Duration::from_millis(500));
+    bench.producer.purge();
+    let not = Some(Persistence::NotPersisted);
+    for delivery in batches.skip(4).flat_map(ended) {
+        assert_eq!(failure(delivery), (Reason::DeliveryTimeout, not));
+    }
 }
 
 #[test]

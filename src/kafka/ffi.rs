@@ -31,6 +31,7 @@ use rdkafka_sys as rd;
 pub use self::process::leave;
 pub(super) use self::{
     clock::synchronised,
+    message::sent,
     produce::{Topic, persistence, purge, purge_queue},
     queue::{EventQueue, PartitionQueue, metadata},
     regex::Regex,

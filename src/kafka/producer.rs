@@ -1,38 +1,38 @@
 //! The one idempotent producer of the process.
 //!
 //! Records go in by batch; a batch is completed once, by one call, when every record of it has its delivery report (or could
-//! not be handed over). Reports arrive on the producer's polling thread and are written under one short lock.
-//! Not here: bounds and waiting (`publish`). What always holds: every registered batch is completed exactly once, and an offset
+//! not be handed over). Not here: bounds and waiting (`publish`), reports (`reports`), the change of clients (`replace`). What always holds: every registered batch is completed exactly once, and an offset
 //! that is told is the record's own.
 
+mod again;
 mod batches;
 mod replace;
+mod reports;
 
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext, Message,
-    config::RDKafkaLogLevel,
-    error::KafkaError,
-    message::DeliveryResult,
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
+    producer::{Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
 use tokio::sync::Notify;
 
 pub use self::batches::BatchId;
-use self::batches::{Batch, Batches, Completion};
-use super::{Cluster, connection::Connection, context, error, ffi, statistics::Statistics};
+use self::{
+    again::Again,
+    batches::{Batch, Completion},
+    reports::{Callbacks, Reports, failure, opaque},
+};
+use super::{Cluster, connection::Connection, ffi, statistics::Statistics};
 use crate::{
-    failure::{Failure, Persistence, Reason},
+    failure::{Failure, Persistence},
     record::Record,
 };
 
@@ -76,6 +76,8 @@ pub struct Producer {
     current: RwLock<Current>,
     /// Set while the old client is being emptied before the new one takes over: order would be lost otherwise.
     closed: AtomicBool,
+    /// The client has failed for good, and no other could be made: nothing waits for one.
+    hopeless: AtomicBool,
 }
 
 /// The client that records are handed to.
@@ -85,14 +87,31 @@ struct Current {
     client: Client,
 }
 
-impl Producer {
+impl Current {
     /// Topic handles that are kept; beyond it they are opened for one batch and closed again.
     const MAX_TOPICS: usize = 10_000;
 
+    /// Sends a record, to a topic whose handle may still have to be opened.
+    fn send(&mut self, record: &Record, opaque: usize) -> Result<(), Code> {
+        let client = Arc::clone(&self.client);
+        if let Some(topic) = self.topics.get(&record.topic) {
+            return topic.produce(client.client(), record, opaque);
+        }
+        let topic = ffi::Topic::open(client.client(), Arc::clone(&client), &record.topic)?;
+        let sent = topic.produce(client.client(), record, opaque);
+        if self.topics.len() < Self::MAX_TOPICS {
+            self.topics.insert(record.topic.clone(), topic);
+        }
+        sent
+    }
+}
+
+impl Producer {
     /// Creates the client; it connects by itself, now or when Kafka is there. The error is for the operator.
     pub fn new(cluster: Cluster, trust: Trust) -> Result<Self, String> {
         let reports = Arc::new(Reports {
             batches: Mutex::default(),
+            again: Again::default(),
             room: Notify::new(),
             trust,
             trouble: Notify::new(),
@@ -106,6 +125,7 @@ impl Producer {
                 client,
             }),
             closed: AtomicBool::new(false),
+            hopeless: AtomicBool::new(false),
         })
     }
 
@@ -122,6 +142,7 @@ impl Producer {
             failed,
             done,
             since: Instant::now(),
+            number: 0,
         })
     }
 
@@ -149,8 +170,13 @@ impl Producer {
             Ok(()) => Ok(()),
             Err(Code::QueueFull) => Err(SendFull),
             Err(code) => {
-                let failure = self
-                    .failed_for_good()
+                let forbidden = self.failed_for_good();
+                // Another client is on its way.
+                let may_wait = forbidden.is_none() && !self.hopeless.load(Ordering::Acquire);
+                if may_wait && code == Code::Fatal {
+                    return Err(SendFull);
+                }
+                let failure = forbidden
                     .unwrap_or_else(|| failure(code, &record.topic, Persistence::NotPersisted));
                 self.complete(batch, index, Delivery::failed(failure));
                 Ok(())
@@ -163,13 +189,7 @@ impl Producer {
         if self.closed.load(Ordering::Acquire) {
             return Err(Code::QueueFull);
         }
-        let client = Arc::clone(&current.client);
-        let topic = ffi::Topic::open(client.client(), Arc::clone(&client), &record.topic)?;
-        let sent = topic.produce(client.client(), record, opaque);
-        if current.topics.len() < Self::MAX_TOPICS {
-            current.topics.entry(record.topic.clone()).or_insert(topic);
-        }
-        sent
+        current.send(record, opaque)
     }
 
     /// Completes a record that was not handed over.
@@ -196,7 +216,10 @@ impl Producer {
 
     /// Gives up what is queued and in flight; each record gets its true report.
     pub fn purge(&self) {
-        ffi::purge(self.client().client());
+        let client = self.client();
+        client.context().gives_up.store(true, Ordering::Release);
+        ffi::purge(client.client());
+        self.give_up_kept(|topic| failure(Code::PurgeQueue, topic, Persistence::NotPersisted));
     }
 
     fn current(&self) -> RwLockReadGuard<'_, Current> {
@@ -217,6 +240,7 @@ fn connect(cluster: &Cluster, reports: &Arc<Reports>) -> Result<Client, String> 
         connection: Connection::default(),
         fatal: AtomicBool::new(false),
         wanted: AtomicBool::new(false),
+        gives_up: AtomicBool::new(false),
     };
     let client: ThreadedProducer<Callbacks> = cluster
         .producer_properties()?
@@ -234,153 +258,4 @@ pub enum Trust {
     Everything,
     /// Not the timestamps: the in-memory broker invents them.
     NotTimestamps,
-}
-
-/// The open batches, whichever client their records were handed to.
-struct Reports {
-    // A std mutex: sections are a few instructions and nothing awaits inside.
-    batches: Mutex<Batches>,
-    room: Notify,
-    trust: Trust,
-    /// A client has failed for good, or is refused by the brokers.
-    trouble: Notify,
-}
-
-/// One client's context: what librdkafka calls back.
-pub(super) struct Callbacks {
-    statistics: Statistics,
-    reports: Arc<Reports>,
-    cluster: Cluster,
-    connection: Connection,
-    fatal: AtomicBool,
-    /// Somebody publishes although the client has failed for good.
-    wanted: AtomicBool,
-}
-
-impl Reports {
-    fn batches(&self) -> MutexGuard<'_, Batches> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
-        let finished = self.batches().complete(batch, index, delivery);
-        if let Some(finished) = finished {
-            (finished.done)(finished.deliveries.into_iter().flatten().collect());
-        }
-    }
-}
-
-impl Callbacks {
-    /// Why brokers take nothing from this client, if so.
-    fn refused(&self) -> Option<Failure> {
-        // The cause before what comes of it.
-        self.cluster
-            .refused()
-            .or_else(|| self.connection.explained())
-    }
-
-    fn report(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let reports = &*self.reports;
-        let (batch, index) = (BatchId((opaque >> 32) as u32), opaque & 0xffff_ffff);
-        let delivery = match result {
-            Ok(message) => {
-                self.connection.works();
-                let offset = reports.batches().true_offset(
-                    message.topic(),
-                    message.partition(),
-                    message.offset(),
-                );
-                let timestamp = match reports.trust {
-                    Trust::Everything => message.timestamp().to_millis(),
-                    Trust::NotTimestamps => None,
-                };
-                Delivery::Published {
-                    partition: message.partition(),
-                    offset,
-                    timestamp,
-                }
-            }
-            Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                let persistence = ffi::persistence(message);
-                let refused = match (code, persistence) {
-                    // It waited for a broker that would take us.
-                    (Code::PurgeQueue, Persistence::NotPersisted) => self.refused(),
-                    _ => None,
-                };
-                Delivery::failed(
-                    refused.unwrap_or_else(|| failure(code, message.topic(), persistence)),
-                )
-            }
-        };
-        reports.complete(batch, index, delivery);
-        reports.room.notify_waiters();
-    }
-}
-
-impl ClientContext for Callbacks {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // For a fatal error this callback carries the underlying code; whether it was fatal is asked of the client later.
-        self.fatal.store(true, Ordering::Relaxed);
-        if self.connection.was_told(reason) {
-            return;
-        }
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        self.connection.failed(code, reason);
-        self.reports.trouble.notify_one();
-        context::error("producer", &error, reason);
-    }
-
-    fn stats_raw(&self, json: &[u8]) {
-        self.statistics.take(json);
-    }
-}
-
-impl ProducerContext for Callbacks {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        // A panic would end the polling thread without a word: no report would ever arrive again.
-        if catch_unwind(AssertUnwindSafe(|| self.report(result, opaque))).is_err() {
-            tracing::error!("a delivery report could not be handled");
-        }
-    }
-}
-
-fn opaque(batch: BatchId, index: usize) -> usize {
-    (batch.0 as usize) << 32 | index
-}
-
-fn failure(code: Code, topic: &str, persistence: Persistence) -> Failure {
-    let reason = match (error::reason(code), persistence) {
-        // Refused by a producer that has failed for good: certainly not written, and its successor may be asked.
-        (Reason::ProducerReplaced, Persistence::NotPersisted) => Reason::KafkaUnavailable,
-        (reason, _) => reason,
-    };
-    let message = match reason {
-        Reason::TopicNotFound => {
-            format!("topic {topic:?} does not exist, and topics are not created by publishing")
-        }
-        Reason::PartitionNotFound => format!("topic {topic:?} has no such partition"),
-        Reason::RecordTooLarge => {
-            format!("the record is larger than topic {topic:?} or its broker allows")
-        }
-        Reason::KafkaNotAuthorized => {
-            format!("Kafka does not allow this sidecar to write to topic {topic:?} ({code})")
-        }
-        Reason::DeliveryTimeout => format!("no broker acknowledged the record in time ({code})"),
-        // The text of an internal error is fixed; the cause is in the log.
-        Reason::Internal => {
-            tracing::error!(topic, error = %code, "a record failed for a reason that is not expected");
-            "internal error".to_owned()
-        }
-        _ => format!("Kafka refused the record: {code}"),
-    };
-    Failure::new(reason, message)
-        .with_persistence(persistence)
-        .with_metadata("topic", topic)
 }

@@ -43,6 +43,7 @@ pub(super) const LIMIT_RECORDS: &str = "outrigger_publish_in_flight_limit_record
 pub(super) const LIMIT_BYTES: &str = "outrigger_publish_in_flight_limit_bytes";
 pub(super) const OLDEST: &str = "outrigger_publish_oldest_in_flight_seconds";
 pub(super) const ADMISSION_SECONDS: &str = "outrigger_publish_admission_seconds";
+pub(super) const SENT_AGAIN: &str = "outrigger_publish_sent_again_records_total";
 pub(super) const PRODUCERS_REPLACED: &str = "outrigger_publish_producers_replaced_total";
 pub(super) const KAFKA_REFUSALS: &str = "outrigger_kafka_refusals_total";
 pub(super) const BATCH_SECONDS: &str = "outrigger_publish_batch_seconds";
@@ -116,6 +117,12 @@ pub(super) const TABLE: &[Metric] = &[
         Kind::Counter,
         &["cause"],
         "Producers replaced by a new one: `certificate` for a rotated certificate, `fatal` after a fatal error of librdkafka.",
+    ),
+    row(
+        SENT_AGAIN,
+        Kind::Counter,
+        &[],
+        "Records that a producer that failed for good had certainly not written, sent by the one that replaced it.",
     ),
     row(
         PUBLISHED,

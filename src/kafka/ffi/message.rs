@@ -7,10 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
+use rdkafka::{
+    Message as _,
+    message::BorrowedMessage,
+    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
+};
 use rdkafka_sys as rd;
 
-use crate::record::{Consumed, Header, TimestampKind};
+use crate::record::{Consumed, Header, Record, TimestampKind};
 
 /// Copies a message out of librdkafka's fetch buffer, which would else be pinned as long as one record of it is held.
 ///
@@ -52,6 +56,22 @@ pub(super) unsafe fn read(message: &rd::rd_kafka_message_t) -> Result<Consumed, 
         value.is_some(),
         headers,
     ))
+}
+
+/// Copies a record out of its delivery report, to be sent again: to the partition that was chosen for it, if one was.
+pub(in crate::kafka) fn sent(message: &BorrowedMessage<'_>) -> Record {
+    // SAFETY: the message is alive for the call; librdkafka gives pointer and length of what it holds, null means absent, and all is copied.
+    unsafe {
+        let raw = &*message.ptr();
+        Record {
+            topic: message.topic().to_owned(),
+            partition: Some(raw.partition).filter(|partition| *partition >= 0),
+            key: view(raw.key, raw.key_len).map(Bytes::copy_from_slice),
+            value: view(raw.payload, raw.len).map(Bytes::copy_from_slice),
+            headers: headers(raw),
+            timestamp: message.timestamp().to_millis(),
+        }
+    }
 }
 
 fn join(key: &[u8], value: &[u8]) -> Arc<[u8]> {

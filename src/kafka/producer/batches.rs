@@ -26,6 +26,8 @@ pub(super) struct Batch {
     pub(super) failed: Option<Arc<AtomicBool>>,
     pub(super) done: Completion,
     pub(super) since: Instant,
+    /// How many were registered before it; set by [`Batches::insert`].
+    pub(super) number: u64,
 }
 
 /// The open batches by slot, and which partitions are answering with invented offsets.
@@ -33,11 +35,14 @@ pub(super) struct Batch {
 pub(super) struct Batches {
     slots: Vec<Option<Batch>>,
     free: Vec<u32>,
+    registered: u64,
     invented: HashMap<(String, i32), i64>,
 }
 
 impl Batches {
-    pub(super) fn insert(&mut self, batch: Batch) -> BatchId {
+    pub(super) fn insert(&mut self, mut batch: Batch) -> BatchId {
+        batch.number = self.registered;
+        self.registered += 1;
         match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(batch);
@@ -70,6 +75,12 @@ impl Batches {
         }
         self.free.push(id.0);
         slot.take()
+    }
+
+    /// How many were registered before this one, and when it was.
+    pub(super) fn registered(&self, id: BatchId) -> Option<(u64, Instant)> {
+        let batch = self.slots.get(id.0 as usize)?.as_ref()?;
+        Some((batch.number, batch.since))
     }
 
     pub(super) fn peek(&self, id: BatchId) -> Vec<Option<Delivery>> {
@@ -141,6 +152,7 @@ mod tests {
             failed: Some(Arc::clone(&failed)),
             done: Box::new(|_| {}),
             since: Instant::now(),
+            number: 0,
         });
         let failure = Failure::not_persisted(Reason::TopicNotFound, "no");
         assert!(batches.complete(id, 1, Delivery::failed(failure)).is_none());

@@ -11,9 +11,12 @@ use std::{
 use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode as Code};
 use tokio::time::Instant;
 
-use super::{Client, Current, Producer, connect};
+use super::{
+    Client, Current, Delivery, Producer, connect,
+    reports::{failure, opaque},
+};
 use crate::{
-    failure::{Failure, Reason},
+    failure::{Failure, Persistence, Reason},
     kafka::{connection::GRACE, error, ffi},
     metrics,
 };
@@ -53,7 +56,11 @@ impl Producer {
             let is_refused =
                 client.context().connection.refused().is_some() || self.cluster.refused().is_some();
             refused_since = is_refused.then(|| refused_since.unwrap_or_else(Instant::now));
-            if let Some((code, text)) = fatal(&client) {
+            let fatal = client.client().fatal_error();
+            if fatal.is_none() {
+                self.give_up_kept(not_sent);
+            }
+            if let Some((code, text)) = fatal {
                 self.succeed(&client, code, &text).await;
             } else if stale && Instant::now() >= renew_at {
                 match self.renew(&client).await {
@@ -76,6 +83,9 @@ impl Producer {
     /// Replaces a client that has failed for good, whose records librdkafka has given up by now.
     async fn succeed(&self, old: &Client, code: Code, text: &str) {
         let is_forbidden = error::reason(code) == Reason::KafkaNotAuthorized;
+        if is_forbidden {
+            self.give_up_kept(|_| forbidden(text));
+        }
         // One who only subscribes need not be allowed to publish: another try only when somebody publishes.
         if is_forbidden && !old.context().wanted.swap(false, Ordering::Relaxed) {
             return;
@@ -84,10 +94,16 @@ impl Producer {
             tracing::error!(error = %code, "the producer has failed for good and is replaced: {text}");
         }
         match connect(&self.cluster, &self.reports) {
-            Err(error) => tracing::error!("no new producer could be created: {error}"),
+            Err(error) => {
+                tracing::error!("no new producer could be created: {error}");
+                self.hopeless.store(true, Ordering::Release);
+                self.give_up_kept(not_sent);
+            }
             Ok(fresh) => {
+                self.hopeless.store(false, Ordering::Release);
                 self.close();
                 if !emptied(old).await {
+                    old.context().gives_up.store(true, Ordering::Release);
                     ffi::purge(old.client());
                     emptied(old).await;
                 }
@@ -108,9 +124,11 @@ impl Producer {
         self.close();
         if old.context().refused().is_some() {
             // They wait for brokers that do not take them; each is told what is known of it.
+            old.context().gives_up.store(true, Ordering::Release);
             ffi::purge(old.client());
         }
         if !emptied(old).await {
+            old.context().gives_up.store(false, Ordering::Release);
             self.closed.store(false, Ordering::Release);
             discard(fresh);
             return Err("the old one still has records that Kafka does not acknowledge".to_owned());
@@ -133,11 +151,45 @@ impl Producer {
         };
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, fresh);
+        self.send_again(&mut current);
         self.closed.store(false, Ordering::Release);
         drop(current);
         self.reports.room.notify_waiters();
         drop(old.topics);
         discard(old.client);
+    }
+
+    /// Sends what the clients before did not.
+    fn send_again(&self, current: &mut Current) {
+        let again = self.reports.again.take();
+        if again.is_empty() {
+            return;
+        }
+        tracing::info!(
+            records = again.len(),
+            "records that the producer before has certainly not written are sent again"
+        );
+        metrics::publish().sent_again.increment(again.len() as u64);
+        let longest = self.cluster.config().publish.delivery_timeout;
+        for kept in again {
+            let since = self.reports.batches().registered(kept.batch);
+            let sent = match since {
+                Some((_, since)) if since.elapsed() >= longest => Err(Code::MessageTimedOut),
+                _ => current.send(&kept.record, opaque(kept.batch, kept.index)),
+            };
+            if let Err(code) = sent {
+                let failure = failure(code, &kept.record.topic, Persistence::NotPersisted);
+                self.complete(kept.batch, kept.index, Delivery::failed(failure));
+            }
+        }
+    }
+
+    /// Answers what was kept for a client that does not come.
+    pub(super) fn give_up_kept(&self, why: impl Fn(&str) -> Failure) {
+        for kept in self.reports.again.take() {
+            let failure = why(&kept.record.topic);
+            self.complete(kept.batch, kept.index, Delivery::failed(failure));
+        }
     }
 
     /// Looks whether brokers take the client again, and answers those who wait in vain: at once if none has ever taken it, else after a while.
@@ -158,10 +210,12 @@ impl Producer {
         // Not before it can be told why.
         let can_be_told = connection.explained().is_some() || self.cluster.refused().is_some();
         if can_be_told && (!connection.has_worked() || since.elapsed() >= GRACE) {
+            client.context().gives_up.store(true, Ordering::Release);
             ffi::purge_queue(client.client());
         }
         if reaches(client, LOOK).await {
             connection.works();
+            client.context().gives_up.store(false, Ordering::Release);
             // Without a token it is not brokers that refuse.
             if was_refused {
                 tracing::info!("brokers take the producer again");
@@ -175,13 +229,19 @@ impl Producer {
         let (code, text) = fatal(&client)?;
         client.context().wanted.store(true, Ordering::Relaxed);
         self.reports.trouble.notify_one();
-        (error::reason(code) == Reason::KafkaNotAuthorized).then(|| {
-            Failure::not_persisted(
-                Reason::KafkaNotAuthorized,
-                format!("Kafka does not allow this sidecar to publish to any topic: {text}"),
-            )
-        })
+        (error::reason(code) == Reason::KafkaNotAuthorized).then(|| forbidden(&text))
     }
+}
+
+fn forbidden(text: &str) -> Failure {
+    Failure::not_persisted(
+        Reason::KafkaNotAuthorized,
+        format!("Kafka does not allow this sidecar to publish to any topic: {text}"),
+    )
+}
+
+fn not_sent(topic: &str) -> Failure {
+    failure(Code::Fatal, topic, Persistence::NotPersisted)
 }
 
 /// Why the client has failed for good (`rd_kafka_fatal_error`), if it has.

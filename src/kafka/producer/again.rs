@@ -1,0 +1,39 @@
+//! Records that a client gave up because it had failed for good, and that are certainly not written: its successor sends them.
+//!
+//! They are copied out of their reports, so that nothing is held twice as long as all goes well. What always holds: they go out before any
+//! record that comes later, those of one batch and of batches that were registered one after the other in their order; a record is either
+//! kept here or has its report.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::BatchId;
+use crate::record::Record;
+
+/// A record that is to be sent again.
+pub(super) struct Kept {
+    pub(super) batch: BatchId,
+    pub(super) index: usize,
+    /// How many batches were registered before its own.
+    pub(super) number: u64,
+    pub(super) record: Record,
+}
+
+#[derive(Default)]
+pub(super) struct Again(Mutex<Vec<Kept>>);
+
+impl Again {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keep(&self, kept: Kept) {
+        self.kept().push(kept);
+    }
+
+    /// All of them, in the order to send them in: reports come by partition.
+    pub(super) fn take(&self) -> Vec<Kept> {
+        let mut all = std::mem::take(&mut *self.kept());
+        all.sort_by_key(|kept| (kept.number, kept.index));
+        all
+    }
+}

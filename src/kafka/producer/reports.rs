@@ -1,0 +1,207 @@
+//! What becomes of records: the callbacks of a client, and where they are written.
+//!
+//! Reports arrive on the client's polling thread. Not here: what a client is and when it is replaced (`replace`). What always holds: a report
+//! completes its record, or keeps it for the next client.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rdkafka::{
+    ClientContext, Message, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
+    producer::ProducerContext, types::RDKafkaErrorCode as Code,
+};
+use tokio::sync::Notify;
+
+use super::{
+    Delivery, Trust,
+    again::{Again, Kept},
+    batches::{BatchId, Batches},
+};
+use crate::{
+    failure::{Failure, Persistence, Reason},
+    kafka::{Cluster, connection::Connection, context, error, ffi, statistics::Statistics},
+    record::Record,
+};
+
+/// The open batches, whichever client their records were handed to.
+pub(super) struct Reports {
+    // A std mutex: sections are a few instructions and nothing awaits inside.
+    pub(super) batches: Mutex<Batches>,
+    pub(super) again: Again,
+    pub(super) room: Notify,
+    pub(super) trust: Trust,
+    /// A client has failed for good, or is refused by the brokers.
+    pub(super) trouble: Notify,
+}
+
+/// One client's context: what librdkafka calls back.
+pub(in crate::kafka) struct Callbacks {
+    pub(super) statistics: Statistics,
+    pub(super) reports: Arc<Reports>,
+    pub(super) cluster: Cluster,
+    pub(super) connection: Connection,
+    pub(super) fatal: AtomicBool,
+    /// Somebody publishes although the client has failed for good.
+    pub(super) wanted: AtomicBool,
+    /// What it throws away from now on is to be answered: we have told it to.
+    pub(super) gives_up: AtomicBool,
+}
+
+impl Reports {
+    pub(super) fn batches(&self) -> MutexGuard<'_, Batches> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a record for the next client.
+    fn keep(&self, batch: BatchId, index: usize, record: Record) {
+        let registered = self.batches().registered(batch);
+        if let Some((number, _)) = registered {
+            self.again.keep(Kept {
+                batch,
+                index,
+                number,
+                record,
+            });
+            self.trouble.notify_one();
+        }
+    }
+
+    pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
+        let finished = self.batches().complete(batch, index, delivery);
+        if let Some(finished) = finished {
+            (finished.done)(finished.deliveries.into_iter().flatten().collect());
+        }
+    }
+}
+
+impl Callbacks {
+    /// Why brokers take nothing from this client, if so.
+    pub(super) fn refused(&self) -> Option<Failure> {
+        // The cause before what comes of it.
+        self.cluster
+            .refused()
+            .or_else(|| self.connection.explained())
+    }
+
+    /// Whether a record that was not written failed with its client, which is replaced.
+    fn is_over(&self, code: Code) -> bool {
+        match code {
+            // So librdkafka does by itself only with what was never sent when it has failed for good.
+            Code::PurgeQueue => !self.gives_up.load(Ordering::Acquire),
+            code => error::reason(code) == Reason::ProducerReplaced,
+        }
+    }
+
+    fn report(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let reports = &*self.reports;
+        let (batch, index) = (BatchId((opaque >> 32) as u32), opaque & 0xffff_ffff);
+        let delivery = match result {
+            Ok(message) => {
+                self.connection.works();
+                let offset = reports.batches().true_offset(
+                    message.topic(),
+                    message.partition(),
+                    message.offset(),
+                );
+                let timestamp = match reports.trust {
+                    Trust::Everything => message.timestamp().to_millis(),
+                    Trust::NotTimestamps => None,
+                };
+                Delivery::Published {
+                    partition: message.partition(),
+                    offset,
+                    timestamp,
+                }
+            }
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                let persistence = ffi::persistence(message);
+                if persistence == Persistence::NotPersisted && self.is_over(code) {
+                    return reports.keep(batch, index, ffi::sent(message));
+                }
+                let refused = match (code, persistence) {
+                    // It waited for a broker that would take us.
+                    (Code::PurgeQueue, Persistence::NotPersisted) => self.refused(),
+                    _ => None,
+                };
+                Delivery::failed(
+                    refused.unwrap_or_else(|| failure(code, message.topic(), persistence)),
+                )
+            }
+        };
+        reports.complete(batch, index, delivery);
+        reports.room.notify_waiters();
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // For a fatal error this callback carries the underlying code; whether it was fatal is asked of the client later.
+        self.fatal.store(true, Ordering::Relaxed);
+        if self.connection.was_told(reason) {
+            return;
+        }
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        self.connection.failed(code, reason);
+        self.reports.trouble.notify_one();
+        context::error("producer", &error, reason);
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.statistics.take(json);
+    }
+}
+
+impl ProducerContext for Callbacks {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        // A panic would end the polling thread without a word: no report would ever arrive again.
+        if catch_unwind(AssertUnwindSafe(|| self.report(result, opaque))).is_err() {
+            tracing::error!("a delivery report could not be handled");
+        }
+    }
+}
+
+pub(super) fn opaque(batch: BatchId, index: usize) -> usize {
+    (batch.0 as usize) << 32 | index
+}
+
+pub(super) fn failure(code: Code, topic: &str, persistence: Persistence) -> Failure {
+    let reason = match (error::reason(code), persistence) {
+        // Refused by a producer that has failed for good: certainly not written, and its successor may be asked.
+        (Reason::ProducerReplaced, Persistence::NotPersisted) => Reason::KafkaUnavailable,
+        (reason, _) => reason,
+    };
+    let message = match reason {
+        Reason::TopicNotFound => {
+            format!("topic {topic:?} does not exist, and topics are not created by publishing")
+        }
+        Reason::PartitionNotFound => format!("topic {topic:?} has no such partition"),
+        Reason::RecordTooLarge => {
+            format!("the record is larger than topic {topic:?} or its broker allows")
+        }
+        Reason::KafkaNotAuthorized => {
+            format!("Kafka does not allow this sidecar to write to topic {topic:?} ({code})")
+        }
+        Reason::DeliveryTimeout => format!("no broker acknowledged the record in time ({code})"),
+        // The text of an internal error is fixed; the cause is in the log.
+        Reason::Internal => {
+            tracing::error!(topic, error = %code, "a record failed for a reason that is not expected");
+            "internal error".to_owned()
+        }
+        _ => format!("Kafka refused the record: {code}"),
+    };
+    Failure::new(reason, message)
+        .with_persistence(persistence)
+        .with_metadata("topic", topic)
+}
