@@ -171,9 +171,9 @@ impl Producer {
             Err(Code::QueueFull) => Err(SendFull),
             Err(code) => {
                 let forbidden = self.failed_for_good();
-                // Another client is on its way.
+                // Another client is on its way; one after the other may fail, so that is not waited for longer than for a report.
                 let may_wait = forbidden.is_none() && !self.hopeless.load(Ordering::Acquire);
-                if may_wait && code == Code::Fatal {
+                if may_wait && code == Code::Fatal && !self.is_overdue(batch) {
                     return Err(SendFull);
                 }
                 let failure = forbidden
@@ -182,6 +182,13 @@ impl Producer {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a batch has been open for as long as a record may wait for its report.
+    fn is_overdue(&self, batch: BatchId) -> bool {
+        let longest = self.cluster.config().publish.delivery_timeout;
+        let registered = self.reports.batches().registered(batch);
+        registered.is_none_or(|(_, since)| since.elapsed() >= longest)
     }
 
     fn open_and_send(&self, record: &Record, opaque: usize) -> Result<(), Code> {

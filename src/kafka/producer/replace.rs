@@ -170,12 +170,10 @@ impl Producer {
             "records that the producer before has certainly not written are sent again"
         );
         metrics::publish().sent_again.increment(again.len() as u64);
-        let longest = self.cluster.config().publish.delivery_timeout;
         for kept in again {
-            let since = self.reports.batches().registered(kept.batch);
-            let sent = match since {
-                Some((_, since)) if since.elapsed() >= longest => Err(Code::MessageTimedOut),
-                _ => current.send(&kept.record, opaque(kept.batch, kept.index)),
+            let sent = match self.is_overdue(kept.batch) {
+                true => Err(Code::MessageTimedOut),
+                false => current.send(&kept.record, opaque(kept.batch, kept.index)),
             };
             if let Err(code) = sent {
                 let failure = failure(code, &kept.record.topic, Persistence::NotPersisted);
