@@ -13,6 +13,7 @@ mod checker;
 mod client;
 mod collector;
 mod commands;
+mod commit_log;
 mod history;
 mod kafka;
 mod prometheus;

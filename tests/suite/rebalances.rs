@@ -21,8 +21,7 @@ use outrigger::grpc::proto::{
     self, settle_item, subscribe_request, subscribe_response::Message as Told,
 };
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig, Message,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::Value;
@@ -33,6 +32,7 @@ use tonic_types::StatusExt;
 use crate::{
     checker::{Mode, Topic, judge, random::Random},
     client::{Subscription, init, read_each, window},
+    commit_log::{Commit, CommitLog},
     history::{Action, Change, Delivery, Event, History, Level, MemberId, Outcome, StreamId},
     kafka::{Kafka, fresh},
     protocol::{Protocol, Settings},
@@ -545,47 +545,21 @@ fn publish(group: &Group, mut random: Random) {
     producer.flush(PATIENCE).unwrap();
 }
 
-/// Looks at what is committed until told to stop, and once more after that.
+/// Notes each commit until told to stop, and those that are in Kafka then.
 fn look(group: &Group) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &group.bootstrap)
-        .set("group.id", &group.name)
-        .create()
-        .unwrap();
-    let mut left = None;
-    loop {
-        if group.over.load(Ordering::Acquire) {
-            left.get_or_insert_with(Instant::now);
-        }
-        if let Some(offsets) = committed(&consumer, &group.topic) {
-            lock(&group.committed).clone_from(&offsets);
-            group.history.note(Event::Committed { offsets });
-            if left.is_some() {
-                return;
-            }
-        }
-        let is_late = left.is_some_and(|since: Instant| since.elapsed() > PATIENCE);
-        assert!(!is_late, "what is committed is not told");
-        thread::sleep(Duration::from_millis(100));
+    let mut log = CommitLog::open(&group.bootstrap, &group.name, &group.topic);
+    let note = |(partition, offset): Commit| {
+        let mut committed = lock(&group.committed);
+        committed[partition as usize] = offset;
+        let offsets = committed.clone();
+        group.history.note(Event::Committed { offsets });
+    };
+    while !group.over.load(Ordering::Acquire) {
+        log.next(Duration::from_millis(100))
+            .into_iter()
+            .for_each(note);
     }
-}
-
-/// What is committed, by partition, if all of it is told.
-fn committed(consumer: &BaseConsumer, topic: &str) -> Option<Vec<i64>> {
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition(topic, partition);
-    }
-    let list = consumer.committed_offsets(list, Duration::from_secs(10));
-    let mut offsets = Vec::new();
-    for element in list.ok()?.elements() {
-        element.error().ok()?;
-        offsets.push(match element.offset() {
-            Offset::Offset(offset) => offset,
-            _ => -1,
-        });
-    }
-    Some(offsets)
+    log.rest().into_iter().for_each(note);
 }
 
 /// Ends who works for a group on a thread, whatever becomes of the test.
@@ -835,7 +809,7 @@ async fn rebalance(protocol: Protocol, modes: &[Mode]) {
             next: AtomicU32::new(0),
             owned: Mutex::default(),
             tokens: Mutex::default(),
-            committed: Mutex::default(),
+            committed: Mutex::new(vec![-1; PARTITIONS as usize]),
             logs: Mutex::default(),
             full: AtomicBool::new(false),
             over: AtomicBool::new(false),
