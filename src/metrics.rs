@@ -236,6 +236,7 @@ pub fn subscribe() -> &'static Subscribe {
         dead_letters_failed: counter!(DEAD_LETTERS_FAILED),
         expired: counter!(EXPIRED),
         left_stuck: counter!(LEFT_STUCK),
+        rejoined: counter!(REJOINED),
         stale: counter!(STALE),
         unsettled: gauge!(UNSETTLED),
         commits_ok: counter!(COMMITS, "result" => "ok"),
@@ -268,6 +269,8 @@ pub struct Subscribe {
     pub dead_letters_failed: Counter,
     pub expired: Counter,
     pub left_stuck: Counter,
+    /// Groups left and joined again after a heartbeat without an answer.
+    pub rejoined: Counter,
     pub stale: Counter,
     pub unsettled: Gauge,
     pub commits_ok: Counter,

@@ -18,6 +18,7 @@ mod look;
 mod memory;
 mod pressure;
 mod rebalance;
+mod rejoin;
 mod renew;
 mod reset;
 mod retry;
@@ -48,6 +49,7 @@ use self::{
     liveness::Liveness,
     memory::Memory,
     rebalance::{Assigning, Revoking},
+    rejoin::Rejoin,
     reset::Reset,
     seek::{Fenced, Seeking},
     stall::Stall,
@@ -160,12 +162,16 @@ struct Session {
     generation: u64,
     assigning: Option<Assigning>,
     revoking: Option<Revoking>,
+    rejoin: Rejoin,
     seeking: Option<Seeking>,
     fenced: Fenced,
     first_assignment: bool,
     /// Why the consumer cannot go on.
     broken: Option<Failure>,
     commit_at: Instant,
+    /// Until then an earlier commit may still undo a later one, and when what is committed is committed again for that.
+    doubt_until: Instant,
+    repeat_at: Instant,
     /// When ages are looked up again.
     look_at: Instant,
     /// When ends are.
@@ -217,6 +223,7 @@ impl Session {
             busy |= self.advance_dead_letters(now);
             self.leave_if_dead(now);
             self.begin_renewal(now);
+            self.advance_rejoin(now);
             self.advance_revoke(now);
             self.commit_if_due(now);
             if self.phase == Phase::Delivering {
@@ -379,6 +386,7 @@ impl Session {
                     resolved,
                 } => self.resolved(generation, resolved),
                 ConsumerEvent::Sought(found) => self.sought(found),
+                ConsumerEvent::HeartbeatFailed => self.heartbeat_failed(now),
                 ConsumerEvent::Reset(line) => self.note_reset(&line),
                 ConsumerEvent::Committed(ended) => self.commit_ended(ended),
                 ConsumerEvent::Failed(failure) => return Err(self.explain(failure)),

@@ -61,6 +61,7 @@ pub(super) const EXPIRED: &str = "outrigger_subscribe_expired_leases_total";
 pub(super) const DEAD_LETTERS: &str = "outrigger_subscribe_dead_letters_total";
 pub(super) const DEAD_LETTERS_FAILED: &str = "outrigger_subscribe_dead_letters_failed_total";
 pub(super) const LEFT_STUCK: &str = "outrigger_subscribe_groups_left_total";
+pub(super) const REJOINED: &str = "outrigger_subscribe_groups_rejoined_total";
 pub(super) const STALE: &str = "outrigger_subscribe_stale_settles_total";
 pub(super) const UNSETTLED: &str = "outrigger_subscribe_unsettled_records";
 pub(super) const COMMITS: &str = "outrigger_subscribe_commits_total";
@@ -280,6 +281,12 @@ pub(super) const TABLE: &[Metric] = &[
         Kind::Counter,
         &[],
         "Times that a group was left because leases ended and nothing was settled.",
+    ),
+    row(
+        REJOINED,
+        Kind::Counter,
+        &[],
+        "Times that a group was left and joined again because a heartbeat had no answer in time (`consume.group_protocol: consumer`).",
     ),
     row(
         STALE,

@@ -26,6 +26,7 @@ mod bad_input;
 mod check;
 mod compose;
 mod connections;
+mod coordinator;
 mod dead_letters;
 mod door;
 mod examples;

@@ -26,6 +26,17 @@ pub(super) const PACE: Duration = Duration::from_millis(5);
 /// Between two tries of a commit that is waited for.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// After a commit that failed or took that long its request, or a copy that librdkafka made of it, may lie in a broker behind another request of a connection
+/// that is closed by now, and be carried out after a later commit: nothing numbers commits (seen with 4.3.1, and heartbeats that time out).
+const SLOW: Duration = Duration::from_millis(500);
+
+/// How long what is committed is committed again and again after that. A broker holds a request back for 5 s
+/// (`offsets.commit.timeout.ms`), and few lie behind each other.
+const DOUBT: Duration = Duration::from_secs(30);
+
+/// Between two commits of the same for that.
+const REPEAT: Duration = Duration::from_secs(1);
+
 /// No count of settlements is this one.
 pub(super) const NOTHING_SENT: u64 = u64::MAX;
 
@@ -37,6 +48,10 @@ impl Session {
         }
         let is_paced = now + self.limits.commit_interval >= self.commit_at + PACE;
         if now >= self.commit_at || is_paced && self.is_hurried() {
+            if now < self.doubt_until && now >= self.repeat_at {
+                self.repeat_at = now + REPEAT;
+                self.repeat_commits();
+            }
             self.commit(|_| true);
             self.commit_at = now + self.limits.commit_interval;
         }
@@ -141,6 +156,9 @@ impl Session {
             after,
         } = ended;
         self.is_commit_final = is_final;
+        if error.is_some() || after >= SLOW {
+            self.doubt_until = Instant::now() + DOUBT;
+        }
         if is_too_long {
             self.shorten_maps();
         }
@@ -161,6 +179,15 @@ impl Session {
     fn commit_again(&mut self) {
         for slot in self.slots.values_mut() {
             slot.committing = (slot.committed, NOTHING_SENT);
+        }
+    }
+
+    /// What was committed of settles here is committed once more.
+    fn repeat_commits(&mut self) {
+        for slot in self.slots.values_mut() {
+            if slot.ledger.settlements() > 0 {
+                slot.committing.1 = NOTHING_SENT;
+            }
         }
     }
 

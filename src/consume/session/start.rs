@@ -10,7 +10,8 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Phase, Session, dead::Copies, liveness::Liveness, memory::Memory, seek::Fenced, times::Clock,
+    Phase, Session, dead::Copies, liveness::Liveness, memory::Memory, rejoin::Rejoin, seek::Fenced,
+    times::Clock,
 };
 use crate::{
     consume::{Command, Limits, Pool, Subscription, pool::Watch, token::Epochs},
@@ -73,11 +74,14 @@ impl Start {
             generation: 0,
             assigning: None,
             revoking: None,
+            rejoin: Rejoin::default(),
             seeking: None,
             fenced: Fenced::default(),
             first_assignment: true,
             broken: None,
             commit_at: now,
+            doubt_until: now,
+            repeat_at: now,
             look_at: now,
             ends_at: now + self.limits.ends_interval,
             idle_since: now,

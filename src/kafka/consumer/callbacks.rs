@@ -73,6 +73,9 @@ impl ClientContext for Context {
             let reset = ConsumerEvent::Reset(message.to_owned());
             self.events().push_back(reset);
         }
+        if event::tells_a_failed_heartbeat(facility, message) {
+            self.events().push_back(ConsumerEvent::HeartbeatFailed);
+        }
         context::log(level, facility, message);
     }
 

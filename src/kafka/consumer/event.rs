@@ -21,6 +21,11 @@ pub fn is_reset(line: &str, partition: &TopicPartition) -> bool {
 
 const RESET: &str = ": offset reset";
 
+/// Whether librdkafka says that a heartbeat of the consumer protocol had no answer in time: there is no event for it either.
+pub(super) fn tells_a_failed_heartbeat(facility: &str, line: &str) -> bool {
+    facility == "REQTMOUT" && line.contains("Timed out ConsumerGroupHeartbeatRequest")
+}
+
 /// What a group says of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -107,6 +112,8 @@ pub enum ConsumerEvent {
     /// The log does not have the position of a partition, which is read from the log's beginning from now on. In librdkafka's words, which
     /// [`is_reset`] reads.
     Reset(String),
+    /// A heartbeat of the consumer protocol had no answer in time, and what it would have said of the assignment is not known.
+    HeartbeatFailed,
     /// The end of a commit.
     Committed(CommitEnd),
     /// The consumer cannot go on as it is.

@@ -412,17 +412,36 @@ fn a_commit_past_a_gap_is_found() {
 fn a_committed_offset_that_moves_back_is_found() {
     planted(Rule::CommitMovedBack, &MODES, &LEVELS, |wrong| {
         let partition = wrong.random.below(3) as usize;
-        let at = wrong.one(|wrong, at| {
-            let Some((before, _)) = wrong.neighbours(at) else {
-                return false;
+        let lower = |wrong: &Wrong, at: usize| {
+            let (before, _) = wrong.neighbours(at)?;
+            let committed = wrong.committed(before, partition)?;
+            let is_new = |offset: &i64| {
+                let mut earlier = (0..at).filter_map(|at| wrong.committed(at, partition));
+                earlier.all(|one| one != *offset)
             };
-            wrong.committed(before, partition) > Some(0)
-        })?;
-        let (before, _) = wrong.neighbours(at)?;
-        let committed = wrong.committed(before, partition)?;
-        wrong.set_committed(at, partition, committed - 1);
+            (0..committed).rev().find(is_new)
+        };
+        let at = wrong.one(|wrong, at| lower(wrong, at).is_some())?;
+        let lower = lower(wrong, at)?;
+        wrong.set_committed(at, partition, lower);
         Some(())
     });
+}
+
+#[test]
+fn a_late_copy_of_a_commit_is_no_mistake_if_it_is_put_right() {
+    let topic = Topic::from([(0, Vec::new())]);
+    let found = |commits: &[i64]| {
+        let commits = commits.iter();
+        let events = commits.map(|offset| Event::Committed {
+            offsets: vec![*offset],
+        });
+        let found = judge(&topic, &events.collect::<Vec<_>>(), Mode::Key);
+        found.iter().map(|one| one.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[1, 1, 2, 1, 2, 1, 3]), []);
+    assert_eq!(found(&[1, 3, 2, 3]), [Rule::CommitMovedBack]);
+    assert_eq!(found(&[1, 2, 1]), [Rule::CommitMovedBack]);
 }
 
 #[test]
