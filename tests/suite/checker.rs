@@ -44,7 +44,7 @@ pub enum Rule {
     NotInTopic,
     /// An offset is committed beyond a record that nobody has acked.
     CommitPastUnsettled,
-    /// A committed offset is lower than it was: not a copy of an earlier commit that came late, or not put right.
+    /// At the end a committed offset is lower than it was.
     CommitMovedBack,
     /// KEY: a record comes before one of its key with a lower offset was acked, by anybody.
     /// PARTITION: a record comes on a stream that does not hold every one with a lower offset that was not acked by anybody.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Session, Slot, durable::Covered};
+use super::{Session, Slot, durable::Covered, rejoin::Rejoin};
 use crate::{
     consume::{
         Committed, Outgoing,
@@ -158,6 +158,8 @@ impl Session {
         self.is_commit_final = is_final;
         if error.is_some() || after >= SLOW {
             self.doubt_until = Instant::now() + DOUBT;
+        } else if matches!(self.rejoin, Rejoin::Proving) {
+            self.rejoin = Rejoin::Proven;
         }
         if is_too_long {
             self.shorten_maps();
@@ -183,7 +185,7 @@ impl Session {
     }
 
     /// What was committed of settles here is committed once more.
-    fn repeat_commits(&mut self) {
+    pub(super) fn repeat_commits(&mut self) {
         for slot in self.slots.values_mut() {
             if slot.ledger.settlements() > 0 {
                 slot.committing.1 = NOTHING_SENT;

@@ -17,8 +17,12 @@ const QUIET: Duration = Duration::from_secs(2);
 pub(super) enum Rejoin {
     #[default]
     Needless,
-    /// To be left then.
+    /// To be left then, if the coordinator takes commits.
     Due(Instant),
+    /// Something is committed, to see whether it does: what is settled would come again otherwise.
+    Proving,
+    /// It does.
+    Proven,
     /// The partitions are being handed back.
     Leaving,
 }
@@ -40,6 +44,19 @@ impl Session {
             // Whoever has left for a dead application joins anew in any case.
             Rejoin::Due(_) if self.liveness.is_away() => self.rejoin = Rejoin::Needless,
             Rejoin::Due(at) if now >= at => {
+                self.repeat_commits();
+                self.rejoin = Rejoin::Proving;
+            }
+            // Nothing is there that could come again.
+            Rejoin::Proving
+                if self
+                    .slots
+                    .values()
+                    .all(|slot| slot.ledger.settlements() == 0) =>
+            {
+                self.rejoin = Rejoin::Proven;
+            }
+            Rejoin::Proven => {
                 metrics::subscribe().rejoined.increment(1);
                 tracing::warn!(
                     group = self.subscription.group,
@@ -52,7 +69,7 @@ impl Session {
                 self.rejoin = Rejoin::Needless;
                 self.join();
             }
-            Rejoin::Needless | Rejoin::Due(_) | Rejoin::Leaving => {}
+            Rejoin::Needless | Rejoin::Due(_) | Rejoin::Proving | Rejoin::Leaving => {}
         }
     }
 }

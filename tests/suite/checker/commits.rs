@@ -43,7 +43,7 @@ pub(super) fn commits(topic: &Topic, history: &[Event], timeline: &Timeline<'_>)
         .filter(|item| timeline.may_settle(item));
     let mut acks = acks.peekable();
     let mut last: Vec<i64> = Vec::new();
-    let mut steps = Steps::default();
+    let mut highest: Vec<i64> = Vec::new();
     for (at, event) in history.iter().enumerate() {
         let Event::Committed { offsets } = event else {
             continue;
@@ -53,7 +53,6 @@ pub(super) fn commits(topic: &Topic, history: &[Event], timeline: &Timeline<'_>)
             open.entry(what.partition).or_default().remove(&what.offset);
         }
         for (partition, offset) in offsets.iter().enumerate() {
-            steps.commit(at, partition, *offset, &mut violations);
             let first = open.get(&(partition as i32)).and_then(BTreeSet::first);
             if let Some(first) = first.filter(|first| *first < offset) {
                 violations.push(Violation::new(
@@ -66,8 +65,11 @@ pub(super) fn commits(topic: &Topic, history: &[Event], timeline: &Timeline<'_>)
             }
         }
         last.clone_from(offsets);
+        highest.resize(offsets.len(), -1);
+        for (highest, offset) in highest.iter_mut().zip(offsets) {
+            *highest = (*highest).max(*offset);
+        }
     }
-    steps.end(history.len(), &mut violations);
     for ack in acks {
         let what = timeline.given[ack.given].what;
         open.entry(what.partition).or_default().remove(&what.offset);
@@ -87,6 +89,18 @@ pub(super) fn commits(topic: &Topic, history: &[Event], timeline: &Timeline<'_>)
             ));
         }
         let committed = last.get(*partition as usize).copied().unwrap_or(-1);
+        // A request that timed out may lie in a broker and be carried out when a later one was: nothing numbers commits. So what moves back is
+        // no mistake if it is put right.
+        let before = highest.get(*partition as usize).copied().unwrap_or(-1);
+        if committed < before {
+            violations.push(Violation::new(
+                Rule::CommitMovedBack,
+                history.len(),
+                format!("partition {partition}: from {before} to {committed}"),
+            ));
+            // What is left is left for that.
+            continue;
+        }
         let mut left = records.iter().map(|(offset, _)| *offset);
         // Of what is not delivered at all the rule above speaks.
         let Some(left) = left.find(|offset| *offset >= committed && delivered.contains(offset))
@@ -108,43 +122,4 @@ pub(super) fn commits(topic: &Topic, history: &[Event], timeline: &Timeline<'_>)
         ));
     }
     violations
-}
-
-/// What was committed of each partition, to find what moves back.
-///
-/// A request that timed out may lie in a broker and be carried out when a later one was: nothing numbers commits. So a copy of an earlier one is
-/// no mistake if what it undid is committed again.
-#[derive(Default)]
-struct Steps(BTreeMap<usize, Step>);
-
-struct Step {
-    highest: i64,
-    last: i64,
-    all: BTreeSet<i64>,
-}
-
-impl Steps {
-    fn commit(&mut self, at: usize, partition: usize, offset: i64, found: &mut Vec<Violation>) {
-        let step = self.0.entry(partition).or_insert(Step {
-            highest: -1,
-            last: -1,
-            all: BTreeSet::new(),
-        });
-        let highest = step.highest;
-        if step.all.insert(offset) && offset < highest {
-            let text = format!("partition {partition}: from {highest} to {offset}");
-            found.push(Violation::new(Rule::CommitMovedBack, at, text));
-        }
-        step.highest = offset.max(highest);
-        step.last = offset;
-    }
-
-    fn end(&self, at: usize, found: &mut Vec<Violation>) {
-        for (partition, Step { highest, last, .. }) in &self.0 {
-            if last < highest {
-                let text = format!("partition {partition}: from {highest} to {last}, to the end");
-                found.push(Violation::new(Rule::CommitMovedBack, at, text));
-            }
-        }
-    }
 }

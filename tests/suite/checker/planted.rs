@@ -412,24 +412,19 @@ fn a_commit_past_a_gap_is_found() {
 fn a_committed_offset_that_moves_back_is_found() {
     planted(Rule::CommitMovedBack, &MODES, &LEVELS, |wrong| {
         let partition = wrong.random.below(3) as usize;
-        let lower = |wrong: &Wrong, at: usize| {
-            let (before, _) = wrong.neighbours(at)?;
-            let committed = wrong.committed(before, partition)?;
-            let is_new = |offset: &i64| {
-                let mut earlier = (0..at).filter_map(|at| wrong.committed(at, partition));
-                earlier.all(|one| one != *offset)
-            };
-            (0..committed).rev().find(is_new)
-        };
-        let at = wrong.one(|wrong, at| lower(wrong, at).is_some())?;
-        let lower = lower(wrong, at)?;
-        wrong.set_committed(at, partition, lower);
-        Some(())
+        let looks = (0..wrong.events.len()).rev();
+        let mut looks = looks.filter(|at| wrong.committed(*at, partition).is_some());
+        // That the highest was seen is what is to be found.
+        let (last, before) = (looks.next()?, looks.next()?);
+        let committed = wrong.committed(before, partition)?;
+        let lower = wrong.random.below(committed.max(0) as u64 + 1) as i64;
+        wrong.set_committed(last, partition, lower);
+        (lower < committed).then_some(())
     });
 }
 
 #[test]
-fn a_late_copy_of_a_commit_is_no_mistake_if_it_is_put_right() {
+fn a_late_commit_is_no_mistake_if_it_is_put_right() {
     let topic = Topic::from([(0, Vec::new())]);
     let found = |commits: &[i64]| {
         let commits = commits.iter();
@@ -439,8 +434,7 @@ fn a_late_copy_of_a_commit_is_no_mistake_if_it_is_put_right() {
         let found = judge(&topic, &events.collect::<Vec<_>>(), Mode::Key);
         found.iter().map(|one| one.rule).collect::<Vec<_>>()
     };
-    assert_eq!(found(&[1, 1, 2, 1, 2, 1, 3]), []);
-    assert_eq!(found(&[1, 3, 2, 3]), [Rule::CommitMovedBack]);
+    assert_eq!(found(&[1, 3, 2, 3]), []);
     assert_eq!(found(&[1, 2, 1]), [Rule::CommitMovedBack]);
 }
 
