@@ -17,6 +17,8 @@ pub struct Caller {
     pub names: Vec<String>,
     /// It came over the Unix socket or loopback.
     pub is_local: bool,
+    /// Which connection it came by.
+    pub connection: u64,
     /// It runs as the sidecar's own user, or as root, on this machine.
     pub is_owner: bool,
 }
@@ -165,7 +167,7 @@ mod tests {
         Caller {
             names: vec![name.to_owned()],
             is_local: true,
-            is_owner: false,
+            ..Caller::default()
         }
     }
 

@@ -261,6 +261,8 @@ async fn listeners(config: &Config) -> anyhow::Result<(Vec<Listener>, Option<Tcp
 fn sampler(publisher: Publisher, lifecycle: Lifecycle) -> impl Fn() + Send + Sync + 'static {
     move || {
         metrics::publish().oldest(publisher.oldest().unwrap_or_default());
+        let marks = publisher.marks();
+        metrics::publish().marks(marks.highest, marks.lowest);
         let left = lifecycle
             .deadline()
             .saturating_duration_since(Instant::now());

@@ -2,13 +2,10 @@
 //!
 //! Handles are resolved once, so that the hot paths only add to an atomic, for a batch at a time. Labels come from enums of the code or are
 //! bounded (`names`). Plain counters and gauges are the recorder's; histograms and what goes away again are our own, in a file for each subject:
-//! `messaging` (by topic and group), `rpc` (calls), `live` (groups and partitions), `clients` (librdkafka). Not here: the endpoint (`admin`). The
+//! `publish` (its one recorder), `messaging` (by topic and group), `rpc` (calls), `live` (groups and partitions), `clients` (librdkafka). Not here: the endpoint (`admin`). The
 //! README's table is compared with [`table()`], and that with a live `/metrics`, by tests.
 
-#![expect(
-    clippy::disallowed_macros,
-    reason = "this is the one file that names metrics"
-)]
+#![expect(clippy::disallowed_macros, reason = "metrics are named here")]
 
 mod clients;
 mod exposition;
@@ -16,6 +13,7 @@ mod histogram;
 mod live;
 mod messaging;
 mod names;
+mod publish;
 pub mod rpc;
 mod table;
 mod text;
@@ -25,6 +23,7 @@ use std::{sync::OnceLock, time::Duration};
 use ::metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 
+use self::table::*;
 pub use self::{
     clients::{
         Broker, Client, Connection, Counts, GroupState, GroupStatistics, PartitionStatistics,
@@ -33,14 +32,10 @@ pub use self::{
     exposition::Exposition,
     live::{Figures, Group, Partition, lags_of},
     messaging::{Commits, Outcome, Reading, TopicSends},
+    publish::{Publish, publish},
     table::{Kind, Metric},
 };
-use self::{
-    histogram::{Histogram, SHORT},
-    table::*,
-    text::Text,
-};
-use crate::{config, failure::Reason, record::Usage};
+use crate::{config, failure::Reason};
 
 /// Every metric there is, in the order of the documents.
 pub fn table() -> impl Iterator<Item = &'static Metric> {
@@ -91,131 +86,6 @@ pub fn install(options: &config::Metrics) -> Result<Exposition, BuildError> {
     }
     process();
     Ok(Exposition::of(recorder))
-}
-
-/// The recorder of the publish path.
-pub fn publish() -> &'static Publish {
-    static PUBLISH: OnceLock<Publish> = OnceLock::new();
-    PUBLISH.get_or_init(|| Publish {
-        published: counter!(PUBLISHED),
-        bytes: counter!(PUBLISHED_BYTES),
-        offset_unknown: counter!(OFFSET_UNKNOWN),
-        sent_again: counter!(SENT_AGAIN),
-        in_flight_records: gauge!(IN_FLIGHT_RECORDS),
-        in_flight_bytes: gauge!(IN_FLIGHT_BYTES),
-        queued_bytes: gauge!(QUEUED_BYTES),
-        waiting: gauge!(WAITING),
-        limit_records: gauge!(LIMIT_RECORDS),
-        limit_bytes: gauge!(LIMIT_BYTES),
-        oldest: gauge!(OLDEST),
-        batch_seconds: Histogram::new(SHORT),
-        admission_seconds: Histogram::new(SHORT),
-        streams: gauge!(PUBLISH_STREAMS),
-    })
-}
-
-/// See [`publish`].
-#[expect(missing_debug_implementations, reason = "handles show nothing")]
-pub struct Publish {
-    published: Counter,
-    bytes: Counter,
-    offset_unknown: Counter,
-    /// Records that a producer that failed for good had not written, sent by the next one.
-    pub sent_again: Counter,
-    in_flight_records: Gauge,
-    in_flight_bytes: Gauge,
-    queued_bytes: Gauge,
-    waiting: Gauge,
-    limit_records: Gauge,
-    limit_bytes: Gauge,
-    oldest: Gauge,
-    batch_seconds: Histogram,
-    admission_seconds: Histogram,
-    streams: Gauge,
-}
-
-impl Publish {
-    /// Records were acknowledged, `unknown` of them without a known offset.
-    pub fn published(&self, records: u64, unknown: u64) {
-        self.published.increment(records);
-        self.offset_unknown.increment(unknown);
-    }
-
-    /// A record was refused or failed.
-    pub fn failed(&self, reason: Reason, records: u64) {
-        counter!(FAILED, "reason" => reason.as_str()).increment(records);
-    }
-
-    /// The client was replaced.
-    pub fn replaced(&self, cause: &'static str) {
-        counter!(PRODUCERS_REPLACED, "cause" => cause).increment(1);
-    }
-
-    /// A batch has its last report.
-    pub fn completed(&self, after: Duration) {
-        self.batch_seconds.record(after.as_secs_f64(), 1);
-    }
-
-    /// What may be in flight.
-    pub fn limit(&self, limit: Usage) {
-        self.limit_records.set(limit.records as f64);
-        self.limit_bytes.set(limit.bytes as f64);
-    }
-
-    /// How long the oldest batch in flight has been there.
-    pub fn oldest(&self, age: Duration) {
-        self.oldest.set(age);
-    }
-
-    /// A batch, or a unary call, waits for room as long as the answer lives.
-    pub fn waiting(&self) -> Open {
-        Open::new(self.waiting.clone())
-    }
-
-    /// A batch, or a unary call, was admitted after that time.
-    pub fn admitted_after(&self, waited: Duration) {
-        self.admission_seconds.record(waited.as_secs_f64(), 1);
-    }
-
-    fn draw(&self, text: &mut Text) {
-        for (name, histogram) in [
-            (BATCH_SECONDS, &self.batch_seconds),
-            (ADMISSION_SECONDS, &self.admission_seconds),
-        ] {
-            let metric = TABLE.iter().find(|metric| metric.name == name);
-            text.family(metric.expect("it is in the table"), |family| {
-                family.histogram(&[], histogram);
-            });
-        }
-    }
-
-    /// A batch begins to wait for room.
-    pub fn queued(&self, bytes: u64) {
-        self.queued_bytes.increment(bytes as f64);
-    }
-
-    /// A batch waits no more.
-    pub fn unqueued(&self, bytes: u64) {
-        self.queued_bytes.decrement(bytes as f64);
-    }
-
-    /// Records were admitted.
-    pub fn admitted(&self, usage: Usage) {
-        self.bytes.increment(usage.bytes);
-        self.in_flight_records.increment(usage.records as f64);
-        self.in_flight_bytes.increment(usage.bytes as f64);
-    }
-
-    /// Admitted records were answered.
-    pub fn answered(&self, usage: Usage) {
-        self.in_flight_records.decrement(usage.records as f64);
-        self.in_flight_bytes.decrement(usage.bytes as f64);
-    }
-
-    /// A stream is open as long as the answer lives.
-    pub fn stream(&self) -> Open {
-        Open::new(self.streams.clone())
-    }
 }
 
 /// The recorder of the subscribe path.

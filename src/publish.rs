@@ -6,6 +6,8 @@
 
 mod admission;
 mod outcome;
+mod parts;
+mod shares;
 pub mod stream;
 mod validate;
 
@@ -19,11 +21,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use self::{admission::Admitted, outcome::Runs, shares::Claim};
 pub use self::{
-    admission::Admission,
+    admission::{Admission, Marks},
+    shares::Claimant,
     validate::{Invalid, merge},
 };
-use self::{admission::Admitted, outcome::Runs};
 use crate::{
     config,
     failure::{Failure, Persistence, Reason},
@@ -48,6 +51,8 @@ struct Shared {
     admission: Admission,
     config: config::Publish,
     streams: AtomicU32,
+    /// Names the next stream.
+    next_stream: AtomicU64,
     /// Bytes that streams have read and that are not admitted.
     queued: Arc<AtomicU64>,
 }
@@ -65,6 +70,7 @@ impl Publisher {
             admission: Admission::new(bound),
             config,
             streams: AtomicU32::new(0),
+            next_stream: AtomicU64::new(0),
             queued: Arc::default(),
         }))
     }
@@ -73,6 +79,7 @@ impl Publisher {
     /// is known. A caller that goes away does not cancel what was handed over.
     pub async fn publish(
         &self,
+        claimant: Claimant,
         mut records: Vec<Record>,
         deadline: Option<Instant>,
     ) -> Result<Vec<Delivery>, Failure> {
@@ -89,7 +96,8 @@ impl Publisher {
         .map_err(refused)?;
         let longest = Instant::now() + self.0.config.max_wait;
         let until = deadline.map_or(longest, |deadline| deadline.min(longest));
-        let admitted = tokio::time::timeout_at(until.into(), self.0.admission.admit(usage))
+        let claim = self.claim(claimant, &records, usage);
+        let admitted = tokio::time::timeout_at(until.into(), self.0.admission.admit(claim))
             .await
             .map_err(|_| refused(self.buffer_full()))?;
         let stamps = stamp(&mut records);
@@ -132,6 +140,11 @@ impl Publisher {
         (self.0.admission.used(), self.0.admission.bound())
     }
 
+    /// The most and the least that was charged since this was asked last.
+    pub fn marks(&self) -> Marks {
+        self.0.admission.marks()
+    }
+
     /// Waits until nothing is in flight; at `deadline` it gives the rest up, which is answered as unresolved. Says whether all was
     /// answered by Kafka.
     pub async fn flush(&self, deadline: Instant) -> bool {
@@ -164,6 +177,15 @@ impl Publisher {
     /// Keeps the producer working: replaces one that has failed for good or has an old certificate. Never ends.
     pub async fn supervise(&self) {
         self.0.producer.supervise().await;
+    }
+
+    /// What the records need before they may be handed over.
+    fn claim(&self, claimant: Claimant, records: &[Record], usage: Usage) -> Claim {
+        Claim {
+            claimant,
+            usage,
+            parts: parts::of(records, &self.0.producer),
+        }
     }
 
     /// Registers a batch; its budget is given back and its outcome counted when the last report is in.
@@ -207,7 +229,7 @@ impl Publisher {
         Failure::not_persisted(
             Reason::PublishBufferFull,
             format!(
-                "no room came free in time: {} records or {} bytes are in flight already",
+                "no room came free in time: {} records or {} bytes may be in flight, and a fair share of them for each stream, caller and partition",
                 bound.records, bound.bytes
             ),
         )

@@ -146,9 +146,9 @@ fn nobody_imports_the_composition_root_but_the_command_line() {
 }
 
 #[test]
-fn metrics_are_named_only_in_their_file() {
+fn metrics_are_named_only_in_their_files() {
     none(&breaches(&["counter!", "gauge!", "histogram!"], |file| {
-        file != "metrics.rs"
+        !["metrics.rs", "metrics/publish.rs"].contains(&file)
     }));
 }
 

@@ -161,7 +161,7 @@ const SIDECAR: &[Key] = &[
         "publish.max_wait",
         millis(1, HOUR),
         "30s",
-        "How long a unary call waits for room at most, whatever its deadline.",
+        "How long a unary call, or a batch of a stream, waits for room at most, whatever its deadline.",
     ),
     key(
         "publish.max_record_bytes",

@@ -9,7 +9,10 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -228,6 +231,7 @@ impl Peer {
                     names: vec![format!("uid:{uid}")],
                     is_local: true,
                     is_owner: is_owner(uid),
+                    ..Caller::default()
                 };
                 // The kernel says who it is: no token is needed.
                 let door = Door {
@@ -244,7 +248,7 @@ fn from_afar(address: SocketAddr, name: Option<String>) -> Caller {
     Caller {
         names: name.into_iter().collect(),
         is_local: address.ip().to_canonical().is_loopback(),
-        is_owner: false,
+        ..Caller::default()
     }
 }
 
@@ -263,9 +267,11 @@ async fn connection(
     mut read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
     peer: &str,
-    caller: Caller,
+    mut caller: Caller,
     door: Door,
 ) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    caller.connection = NEXT.fetch_add(1, Ordering::Relaxed);
     let first = match tokio::time::timeout(PREFACE_TIMEOUT, preface(&mut read)).await {
         Ok(Ok(Some(first))) => first,
         // Closed without a byte: somebody looked whether the port is open.

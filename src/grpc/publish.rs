@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -28,7 +29,7 @@ use crate::{
     kafka::Delivery,
     lifecycle::Lifecycle,
     publish::{
-        Invalid, Publisher, merge,
+        Claimant, Invalid, Publisher, merge,
         stream::{Answer, Batch, Options, Outgoing, Refused},
     },
     record::Record,
@@ -86,7 +87,11 @@ impl Service {
         }
         let room = self.publisher.max_record_bytes();
         let sends = Sends::begin(&mut records, parent, room);
-        let mut deliveries = match self.publisher.publish(records, answer_by).await {
+        let mut deliveries = match self
+            .publisher
+            .publish(claimant(caller), records, answer_by)
+            .await
+        {
             Ok(deliveries) => deliveries,
             Err(failure) => {
                 sends.refuse(failure.reason);
@@ -227,6 +232,15 @@ impl Service {
             dedup_window: None,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+}
+
+/// Whose share the room for a unary call is of.
+fn claimant(caller: &Caller) -> Claimant {
+    static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    match caller.names.last() {
+        Some(name) => Claimant::Principal(NAMES.hash_one(name)),
+        None => Claimant::Connection(caller.connection),
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `security`: credentials and tokens for running clients, and whether a broker answers;
 //! - `admin` and `describe`: what a cluster, its topics and groups are, and what one may do with them;
 //! - `clock`: whether the kernel's clock is kept right; nothing of librdkafka's, but a system call;
+//! - `partitioner`: where a key goes;
 //! - `process`: the end of a process whose clients still run;
 //! - `regex`: the C library's regular expressions, with which librdkafka matches topics;
 //! - `message`: records copied out of librdkafka's buffers, header names that are not UTF-8 included (the crate panics on them).
@@ -19,6 +20,7 @@ mod admin;
 mod clock;
 pub(super) mod describe;
 mod message;
+mod partitioner;
 mod process;
 mod produce;
 mod queue;
@@ -32,6 +34,7 @@ pub use self::process::leave;
 pub(super) use self::{
     clock::synchronised,
     message::sent,
+    partitioner::Partitioner,
     produce::{Topic, persistence, purge, purge_queue},
     queue::{EventQueue, PartitionQueue, metadata},
     regex::Regex,

@@ -6,6 +6,7 @@
 
 mod again;
 mod batches;
+mod places;
 mod replace;
 mod reports;
 
@@ -24,12 +25,13 @@ use rdkafka::{
 };
 use tokio::sync::Notify;
 
-pub use self::batches::BatchId;
+pub(super) use self::places::PartitionCounts;
 use self::{
     again::Again,
     batches::{Batch, Completion},
     reports::{Callbacks, Reports, failure, opaque},
 };
+pub use self::{batches::BatchId, places::Places};
 use super::{Cluster, connection::Connection, ffi, statistics::Statistics};
 use crate::{
     failure::{Failure, Persistence},
@@ -73,6 +75,7 @@ type Client = Arc<ThreadedProducer<Callbacks>>;
 pub struct Producer {
     cluster: Cluster,
     reports: Arc<Reports>,
+    partitioner: Option<ffi::Partitioner>,
     current: RwLock<Current>,
     /// Set while the old client is being emptied before the new one takes over: order would be lost otherwise.
     closed: AtomicBool,
@@ -115,9 +118,15 @@ impl Producer {
             room: Notify::new(),
             trust,
             trouble: Notify::new(),
+            partitions: PartitionCounts::default(),
         });
         let client = connect(&cluster, &reports)?;
+        let partitioner = cluster.producer_properties()?;
+        let partitioner = partitioner
+            .get("partitioner")
+            .unwrap_or("consistent_random");
         Ok(Self {
+            partitioner: ffi::Partitioner::named(partitioner),
             cluster,
             reports,
             current: RwLock::new(Current {
@@ -204,6 +213,14 @@ impl Producer {
         self.reports.complete(batch, index, delivery);
     }
 
+    /// Where the records of a topic will go.
+    pub fn places(&self, topic: &str) -> Places {
+        Places {
+            partitions: self.reports.partitions.of(topic),
+            partitioner: self.partitioner,
+        }
+    }
+
     /// What is known of a batch now: absent entries have no report yet. Empty when the batch is completed already.
     pub fn peek(&self, batch: BatchId) -> Vec<Option<Delivery>> {
         self.reports.batches().peek(batch)
@@ -241,7 +258,7 @@ impl Producer {
 /// Makes a client of `cluster` that reports to `reports`.
 fn connect(cluster: &Cluster, reports: &Arc<Reports>) -> Result<Client, String> {
     let callbacks = Callbacks {
-        statistics: Statistics::of_producer(),
+        statistics: Statistics::of_producer(reports.partitions.clone()),
         reports: Arc::clone(reports),
         cluster: cluster.clone(),
         connection: Connection::default(),

@@ -15,6 +15,7 @@ use std::{
 use rdkafka::config::ClientConfig;
 use serde::Deserialize;
 
+use super::producer::PartitionCounts;
 use crate::{
     metrics::{
         self, Connection, Counts, GroupState, GroupStatistics, PartitionStatistics, RoundTrips,
@@ -29,6 +30,7 @@ const WAITING: usize = 64;
 pub(super) struct Statistics {
     client: Arc<metrics::Client>,
     of: Of,
+    partitions: Option<PartitionCounts>,
 }
 
 /// Whose statistics they are, as far as it says how to read them.
@@ -44,13 +46,15 @@ struct Letter {
     json: Vec<u8>,
     client: Arc<metrics::Client>,
     of: Of,
+    partitions: Option<PartitionCounts>,
 }
 
 impl Statistics {
-    pub(super) fn of_producer() -> Self {
+    pub(super) fn of_producer(partitions: PartitionCounts) -> Self {
         Self {
             client: metrics::Client::new(None),
             of: Of::default(),
+            partitions: Some(partitions),
         }
     }
 
@@ -61,6 +65,7 @@ impl Statistics {
                 read_committed: config.get("isolation.level") != Some("read_uncommitted"),
                 assigned_by_brokers: config.get("group.protocol") == Some("consumer"),
             },
+            partitions: None,
         }
     }
 
@@ -70,6 +75,7 @@ impl Statistics {
             json: json.to_vec(),
             client: Arc::clone(&self.client),
             of: self.of,
+            partitions: self.partitions.clone(),
         };
         if let Some(Err(error)) = reader().map(|reader| reader.try_send(letter)) {
             tracing::debug!(error = %error, "statistics are dropped");
@@ -107,7 +113,12 @@ fn reader() -> Option<&'static mpsc::SyncSender<Letter>> {
 impl Letter {
     fn read(&self) {
         match serde_json::from_slice::<Json<'_>>(&self.json) {
-            Ok(json) => self.client.tells(json.read(self.of)),
+            Ok(json) => {
+                if let Some(partitions) = &self.partitions {
+                    partitions.are(json.partition_counts());
+                }
+                self.client.tells(json.read(self.of));
+            }
             Err(error) => tracing::debug!(error = %error, "statistics could not be read"),
         }
     }
@@ -190,6 +201,14 @@ struct Group<'a> {
 }
 
 impl Json<'_> {
+    fn partition_counts(&self) -> impl Iterator<Item = (&str, i32)> {
+        // -1 is where records wait whose partition is not known yet.
+        let count = |topic: &Topic| topic.partitions.keys().filter(|one| **one >= 0).count();
+        self.topics
+            .iter()
+            .map(move |(name, topic)| (*name, count(topic) as i32))
+    }
+
     fn read(self, of: Of) -> metrics::Statistics {
         let is_consumer = self.kind == "consumer";
         let partitions = self.topics.into_iter().flat_map(|(topic, partitions)| {

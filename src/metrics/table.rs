@@ -41,6 +41,10 @@ pub(super) const QUEUED_BYTES: &str = "outrigger_publish_queued_bytes";
 pub(super) const WAITING: &str = "outrigger_publish_waiting_batches";
 pub(super) const LIMIT_RECORDS: &str = "outrigger_publish_in_flight_limit_records";
 pub(super) const LIMIT_BYTES: &str = "outrigger_publish_in_flight_limit_bytes";
+pub(super) const HIGHEST_RECORDS: &str = "outrigger_publish_in_flight_highest_records";
+pub(super) const HIGHEST_BYTES: &str = "outrigger_publish_in_flight_highest_bytes";
+pub(super) const LOWEST_RECORDS: &str = "outrigger_publish_in_flight_lowest_records";
+pub(super) const LOWEST_BYTES: &str = "outrigger_publish_in_flight_lowest_bytes";
 pub(super) const OLDEST: &str = "outrigger_publish_oldest_in_flight_seconds";
 pub(super) const ADMISSION_SECONDS: &str = "outrigger_publish_admission_seconds";
 pub(super) const SENT_AGAIN: &str = "outrigger_publish_sent_again_records_total";
@@ -184,6 +188,30 @@ pub(super) const TABLE: &[Metric] = &[
         Kind::Gauge,
         &[],
         "How many bytes may be charged for them.",
+    ),
+    row(
+        HIGHEST_RECORDS,
+        Kind::Gauge,
+        &[],
+        "The most records in flight since the metrics were read last, by anybody.",
+    ),
+    row(
+        HIGHEST_BYTES,
+        Kind::Gauge,
+        &[],
+        "The most bytes charged for them, likewise.",
+    ),
+    row(
+        LOWEST_RECORDS,
+        Kind::Gauge,
+        &[],
+        "The fewest records in flight since the metrics were read last, by anybody: above 0 there was no pause.",
+    ),
+    row(
+        LOWEST_BYTES,
+        Kind::Gauge,
+        &[],
+        "The fewest bytes charged for them, likewise.",
     ),
     row(
         OLDEST,

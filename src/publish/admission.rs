@@ -1,109 +1,122 @@
-//! The one budget of records and bytes in flight.
+//! The one budget of records and bytes in flight, and the wait for room in it.
 //!
-//! Two fair semaphores of tokio, taken in one order: bytes, then records. Who waits first is admitted first, so a large request is not
-//! starved by small ones. What always holds: what is charged never exceeds the bound, and an [`Admitted`] gives back exactly what it
-//! took, when it is dropped.
+//! Who comes next is decided by `shares`. What always holds: what is charged never exceeds the bound, and an [`Admitted`] gives back
+//! exactly what it took, when it is dropped; who gives up waiting takes nothing.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, oneshot};
 
+use super::shares::{Claim, Shares, Ticket};
 use crate::{metrics, record::Usage};
 
 /// See the module.
+#[derive(Clone, Debug)]
+pub struct Admission(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Admission {
-    bytes: Arc<Semaphore>,
-    records: Arc<Semaphore>,
+struct Inner {
+    // A std mutex: sections are short, and nothing waits in them.
+    state: Mutex<State>,
     bound: Usage,
-    freed: Arc<Notify>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    shares: Shares,
+    next: Ticket,
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+    marks: Marks,
+}
+
+/// The most and the least that was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Records and bytes, each on its own.
+    pub highest: Usage,
+    /// The same.
+    pub lowest: Usage,
 }
 
 /// Room that was taken.
 #[derive(Debug)]
 pub struct Admitted {
-    usage: Usage,
-    permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
-    freed: Arc<Notify>,
+    claim: Claim,
+    inner: Arc<Inner>,
+}
+
+/// A request that waits, or was given room that nobody has taken yet.
+struct Waiting<'a> {
+    inner: &'a Inner,
+    ticket: Ticket,
+    claim: Option<Claim>,
 }
 
 impl Admission {
     /// A budget of `bound`.
     pub fn new(bound: Usage) -> Self {
-        Self {
-            bytes: Arc::new(Semaphore::new(bound.bytes as usize)),
-            records: Arc::new(Semaphore::new(bound.records as usize)),
+        Self(Arc::new(Inner {
+            state: Mutex::new(State {
+                shares: Shares::new(bound),
+                next: 0,
+                waiting: HashMap::new(),
+                marks: Marks::of(Usage::default()),
+            }),
             bound,
-            freed: Arc::default(),
-        }
+            freed: Notify::new(),
+        }))
     }
 
-    /// Waits for room. `usage` must fit the bound, or it waits for ever; validation has seen to it. Dropping the future takes nothing.
-    pub async fn admit(&self, usage: Usage) -> Admitted {
-        const NEVER_CLOSED: &str = "the semaphore is never closed";
+    /// Waits for room. The claim must fit the bound, or it waits for ever; validation has seen to it. Dropping the future takes nothing.
+    pub async fn admit(&self, claim: Claim) -> Admitted {
         let recorder = metrics::publish();
-        if let Some(admitted) = self.try_admit(usage) {
-            recorder.admitted_after(Duration::ZERO);
-            return admitted;
-        }
-        let (_waiting, since) = (recorder.waiting(), Instant::now());
-        let bytes = Arc::clone(&self.bytes)
-            .acquire_many_owned(usage.bytes as u32)
-            .await
-            .expect(NEVER_CLOSED);
-        let records = Arc::clone(&self.records)
-            .acquire_many_owned(usage.records as u32)
-            .await
-            .expect(NEVER_CLOSED);
+        let (mut asked, room) = match self.0.ask(claim) {
+            Ok(claim) => {
+                recorder.admitted_after(Duration::ZERO);
+                return self.admitted(claim);
+            }
+            Err(waits) => waits,
+        };
+        let (_counted, since) = (recorder.waiting(), Instant::now());
+        room.await.expect("who waits is told, or has gone");
         recorder.admitted_after(since.elapsed());
-        self.admitted(usage, bytes, records)
+        self.admitted(asked.claim.take().expect("it is taken once"))
     }
 
-    /// Room that is there now. It overtakes nobody: tokio sets what is free aside for those who wait.
-    fn try_admit(&self, usage: Usage) -> Option<Admitted> {
-        let bytes = Arc::clone(&self.bytes)
-            .try_acquire_many_owned(usage.bytes as u32)
-            .ok()?;
-        let records = Arc::clone(&self.records)
-            .try_acquire_many_owned(usage.records as u32)
-            .ok()?;
-        Some(self.admitted(usage, bytes, records))
-    }
-
-    fn admitted(
-        &self,
-        usage: Usage,
-        bytes: OwnedSemaphorePermit,
-        records: OwnedSemaphorePermit,
-    ) -> Admitted {
-        metrics::publish().admitted(usage);
+    fn admitted(&self, claim: Claim) -> Admitted {
+        metrics::publish().admitted(claim.usage);
         Admitted {
-            usage,
-            permits: Some((bytes, records)),
-            freed: Arc::clone(&self.freed),
+            claim,
+            inner: Arc::clone(&self.0),
         }
     }
 
     /// What may be charged at most.
     pub fn bound(&self) -> Usage {
-        self.bound
+        self.0.bound
     }
 
     /// What is charged now.
     pub fn used(&self) -> Usage {
-        Usage {
-            records: self.bound.records - self.records.available_permits() as u64,
-            bytes: self.bound.bytes - self.bytes.available_permits() as u64,
-        }
+        self.0.state().shares.used()
+    }
+
+    /// The most and the least that was charged since this was asked last.
+    pub fn marks(&self) -> Marks {
+        let mut state = self.0.state();
+        let now = Marks::of(state.shares.used());
+        std::mem::replace(&mut state.marks, now)
     }
 
     /// Waits until nothing is charged.
     pub async fn idle(&self) {
         loop {
-            let freed = self.freed.notified();
+            let freed = self.0.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
             if self.used() == Usage::default() {
@@ -114,30 +127,122 @@ impl Admission {
     }
 }
 
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The claim, if there is room for it now.
+    fn ask(&self, claim: Claim) -> Result<Claim, (Waiting<'_>, oneshot::Receiver<()>)> {
+        let mut state = self.state();
+        let ticket = state.next;
+        state.next += 1;
+        let granted = state.shares.ask(ticket, claim.clone());
+        let is_granted = granted.contains(&ticket);
+        state.granted(&granted);
+        if is_granted {
+            return Ok(claim);
+        }
+        let (told, room) = oneshot::channel();
+        state.waiting.insert(ticket, told);
+        let asked = Waiting {
+            inner: self,
+            ticket,
+            claim: Some(claim),
+        };
+        Err((asked, room))
+    }
+
+    fn give_back(&self, claim: &Claim) {
+        let mut state = self.state();
+        let granted = state.shares.give_back(claim);
+        state.granted(&granted);
+    }
+}
+
+impl State {
+    /// Tells those who wait for it.
+    fn granted(&mut self, tickets: &[Ticket]) {
+        for ticket in tickets {
+            if let Some(told) = self.waiting.remove(ticket) {
+                // It may have gone this moment; then it gives the room back.
+                let _ = told.send(());
+            }
+        }
+        self.marks.note(self.shares.used());
+    }
+}
+
+impl Marks {
+    fn of(usage: Usage) -> Self {
+        Self {
+            highest: usage,
+            lowest: usage,
+        }
+    }
+
+    fn note(&mut self, usage: Usage) {
+        let Self { highest, lowest } = self;
+        highest.records = highest.records.max(usage.records);
+        highest.bytes = highest.bytes.max(usage.bytes);
+        lowest.records = lowest.records.min(usage.records);
+        lowest.bytes = lowest.bytes.min(usage.bytes);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(claim) = self.claim.take() else {
+            return;
+        };
+        let mut state = self.inner.state();
+        state.waiting.remove(&self.ticket);
+        let granted = match state.shares.forget(claim.claimant, self.ticket) {
+            Some(granted) => granted,
+            None => state.shares.give_back(&claim),
+        };
+        state.granted(&granted);
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        drop(self.permits.take());
-        metrics::publish().answered(self.usage);
-        self.freed.notify_waiters();
+        self.inner.give_back(&self.claim);
+        metrics::publish().answered(self.claim.usage);
+        self.inner.freed.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicU64, Ordering},
+        time::Duration,
+    };
 
     use super::*;
+    use crate::publish::shares::Claimant;
 
     fn usage(records: u64, bytes: u64) -> Usage {
         Usage { records, bytes }
     }
 
+    /// Of a caller of its own.
+    fn claim(records: u64, bytes: u64) -> Claim {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Claim {
+            claimant: Claimant::Stream(NEXT.fetch_add(1, Ordering::Relaxed)),
+            usage: usage(records, bytes),
+            parts: Vec::new(),
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_does_not_fit_waits_until_room_is_given_back() {
         let admission = Admission::new(usage(2, 100));
-        let first = admission.admit(usage(1, 60)).await;
+        let first = admission.admit(claim(1, 60)).await;
         let second =
-            tokio::time::timeout(Duration::from_secs(1), admission.admit(usage(1, 60))).await;
+            tokio::time::timeout(Duration::from_secs(1), admission.admit(claim(1, 60))).await;
         assert!(second.is_err(), "60 + 60 bytes do not fit 100");
         assert_eq!(
             admission.used(),
@@ -145,41 +250,54 @@ mod tests {
             "giving up waiting takes nothing"
         );
         drop(first);
-        admission.admit(usage(1, 60)).await;
+        admission.admit(claim(1, 60)).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn records_are_bounded_as_bytes_are() {
         let admission = Admission::new(usage(2, 100));
-        let _held = admission.admit(usage(2, 2)).await;
+        let _held = admission.admit(claim(2, 2)).await;
         let third =
-            tokio::time::timeout(Duration::from_secs(1), admission.admit(usage(1, 1))).await;
+            tokio::time::timeout(Duration::from_secs(1), admission.admit(claim(1, 1))).await;
         assert!(third.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_to_wait_is_the_first_to_be_admitted() {
+    async fn room_for_who_has_gone_meanwhile_goes_to_the_next() {
         let admission = Admission::new(usage(10, 100));
-        let held = admission.admit(usage(1, 90)).await;
-        let large = admission.admit(usage(1, 80));
-        tokio::pin!(large);
-        assert!(futures_now(large.as_mut()).await.is_none());
-        let small = admission.admit(usage(1, 5));
-        tokio::pin!(small);
-        assert!(
-            futures_now(small.as_mut()).await.is_none(),
-            "5 bytes would fit, but 80 wait first"
-        );
+        let held = admission.admit(claim(1, 90)).await;
+        let mut gone = Box::pin(admission.admit(claim(1, 80)));
+        assert!(futures_now(gone.as_mut()).await.is_none());
+        let mut next = Box::pin(admission.admit(claim(1, 70)));
+        assert!(futures_now(next.as_mut()).await.is_none());
         drop(held);
-        let _large = large.await;
-        small.await;
+        assert_eq!(
+            admission.used(),
+            usage(1, 80),
+            "it has room and does not know"
+        );
+        drop(gone);
+        let _next = next.await;
+        assert_eq!(admission.used(), usage(1, 70));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn marks_are_of_the_time_since_they_were_asked_for() {
+        let admission = Admission::new(usage(10, 100));
+        let held = admission.admit(claim(2, 20)).await;
+        drop(admission.admit(claim(3, 30)).await);
+        let marks = |highest, lowest| Marks { highest, lowest };
+        assert_eq!(admission.marks(), marks(usage(5, 50), usage(0, 0)));
+        assert_eq!(admission.marks(), marks(usage(2, 20), usage(2, 20)));
+        drop(held);
+        assert_eq!(admission.marks(), marks(usage(2, 20), usage(0, 0)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn idle_ends_when_the_last_room_is_given_back() {
         let admission = Admission::new(usage(10, 100));
         admission.idle().await;
-        let held = admission.admit(usage(1, 1)).await;
+        let held = admission.admit(claim(1, 1)).await;
         assert!(
             tokio::time::timeout(Duration::from_secs(1), admission.idle())
                 .await

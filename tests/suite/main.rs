@@ -19,6 +19,7 @@ mod kafka;
 mod prometheus;
 mod protocol;
 mod secured;
+mod shares;
 mod sidecar;
 mod tokens;
 

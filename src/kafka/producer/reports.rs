@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::sync::Notify;
 
 use super::{
-    Delivery, Trust,
+    Delivery, PartitionCounts, Trust,
     again::{Again, Kept},
     batches::{BatchId, Batches},
 };
@@ -37,6 +37,7 @@ pub(super) struct Reports {
     pub(super) trust: Trust,
     /// A client has failed for good, or is refused by the brokers.
     pub(super) trouble: Notify,
+    pub(super) partitions: PartitionCounts,
 }
 
 /// One client's context: what librdkafka calls back.

@@ -51,6 +51,7 @@ impl Session<'_> {
                     sequence,
                     records,
                     usage,
+                    until: Instant::now() + self.publisher.0.config.max_wait,
                     charge: Charge::new(&self.publisher.0.queued, usage.bytes),
                 });
                 self.check_window();

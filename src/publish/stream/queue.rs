@@ -1,8 +1,11 @@
 //! What a stream has read and not answered: batches that wait for room, and reports that wait for the caller.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use super::Answer;
@@ -16,6 +19,8 @@ pub(super) struct Queued {
     pub(super) sequence: u64,
     pub(super) records: Vec<Record>,
     pub(super) usage: Usage,
+    /// When it is given up if it still waits.
+    pub(super) until: Instant,
     #[expect(
         dead_code,
         reason = "held until the batch is admitted, or its stream is over"

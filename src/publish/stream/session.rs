@@ -22,7 +22,8 @@ use crate::{
     failure::{Failure, Reason},
     kafka::Delivery,
     lifecycle::Lifecycle,
-    publish::{Publisher, admission::Admitted, stamp},
+    metrics,
+    publish::{Claimant, Publisher, admission::Admitted, stamp},
     record::Usage,
 };
 
@@ -40,6 +41,7 @@ const ANSWERED_RECORDS: usize = 20_000;
 
 pub(super) struct Session<'a> {
     pub(super) publisher: &'a Publisher,
+    claimant: Claimant,
     pub(super) window: Usage,
     done: mpsc::UnboundedSender<Report>,
     /// Raised by the first record that fails.
@@ -66,7 +68,8 @@ pub(super) struct Session<'a> {
     announce: Option<Instant>,
 }
 
-type Admitting<'a> = Pin<Box<dyn Future<Output = Admitted> + Send + 'a>>;
+/// Ends without room when the batch has waited for too long.
+type Admitting<'a> = Pin<Box<dyn Future<Output = Option<Admitted>> + Send + 'a>>;
 
 impl<'a> Session<'a> {
     pub(super) fn new(
@@ -76,6 +79,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         Self {
             window: publisher.stream_window(),
+            claimant: Claimant::Stream(publisher.0.next_stream.fetch_add(1, Ordering::Relaxed)),
             publisher,
             done,
             failed: Arc::default(),
@@ -106,7 +110,7 @@ impl<'a> Session<'a> {
             if admitting.is_none()
                 && let Some(next) = self.queue.pop_front()
             {
-                admitting = Some((Box::pin(self.publisher.0.admission.admit(next.usage)), next));
+                admitting = Some((self.admit(&next), next));
             }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
@@ -140,8 +144,11 @@ impl<'a> Session<'a> {
                     self.announce = Some(lifecycle.deadline());
                 }
                 admitted = admitted(&mut admitting), if admitting.is_some() => {
-                    let (_, queued) = admitting.take().expect("it was just admitted");
-                    self.hand_over(queued, admitted).await;
+                    let (_, queued) = admitting.take().expect("it was waiting");
+                    match admitted {
+                        Some(admitted) => self.hand_over(queued, admitted).await,
+                        None => self.give_up(queued, &self.publisher.buffer_full()),
+                    }
                 }
                 read = input.next(), if self.reading && !crowded => self.read(read),
                 () = tokio::time::sleep_until(timer.into()) => {
@@ -151,6 +158,14 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    fn admit(&self, next: &Queued) -> Admitting<'a> {
+        let publisher = self.publisher;
+        let claim = publisher.claim(self.claimant, &next.records, next.usage);
+        let admitted =
+            tokio::time::timeout_at(next.until.into(), publisher.0.admission.admit(claim));
+        Box::pin(async { admitted.await.ok() })
     }
 
     fn read(&mut self, read: Option<Result<Batch, Failure>>) {
@@ -243,18 +258,12 @@ impl<'a> Session<'a> {
     /// After a failure with STOP_ON_FAILURE: what waits is answered, and nothing more is read.
     fn stop(&mut self) {
         self.reading = false;
+        let failure = Failure::not_persisted(
+            Reason::PreconditionFailed,
+            "not sent: an earlier record of this stream failed",
+        );
         while let Some(queued) = self.queue.pop_front() {
-            let failure = Failure::not_persisted(
-                Reason::PreconditionFailed,
-                "not sent: an earlier record of this stream failed",
-            );
-            self.answers.push_back(Report {
-                answer: Answer {
-                    sequence: queued.sequence,
-                    deliveries: vec![Delivery::failed(failure); queued.records.len()],
-                },
-                usage: queued.usage,
-            });
+            self.give_up(queued, &failure);
         }
         if self.ending.is_none() {
             // A batch that was refused whole: its first failure is the stream's.
@@ -272,6 +281,20 @@ impl<'a> Session<'a> {
                 self.end_with(failure);
             }
         }
+    }
+
+    /// Answers a batch that was read and is not sent.
+    fn give_up(&mut self, queued: Queued, failure: &Failure) {
+        let count = queued.records.len();
+        metrics::publish().failed(failure.reason, count as u64);
+        self.failed.store(true, Ordering::Release);
+        self.answers.push_back(Report {
+            answer: Answer {
+                sequence: queued.sequence,
+                deliveries: vec![Delivery::failed(failure.clone()); count],
+            },
+            usage: queued.usage,
+        });
     }
 
     pub(super) fn end_with(&mut self, failure: Failure) {
@@ -335,7 +358,7 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn admitted(admitting: &mut Option<(Admitting<'_>, Queued)>) -> Admitted {
+async fn admitted(admitting: &mut Option<(Admitting<'_>, Queued)>) -> Option<Admitted> {
     match admitting {
         Some((future, _)) => future.await,
         None => std::future::pending().await,
