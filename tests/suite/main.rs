@@ -32,6 +32,7 @@ mod dead_letters;
 mod door;
 mod examples;
 mod foreign;
+mod frames;
 mod hostile;
 mod inject;
 mod lifecycle;
