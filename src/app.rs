@@ -261,6 +261,7 @@ async fn listeners(config: &Config) -> anyhow::Result<(Vec<Listener>, Option<Tcp
 fn sampler(publisher: Publisher, lifecycle: Lifecycle) -> impl Fn() + Send + Sync + 'static {
     move || {
         metrics::publish().oldest(publisher.oldest().unwrap_or_default());
+        metrics::publish().message_ids(publisher.message_ids());
         let left = lifecycle
             .deadline()
             .saturating_duration_since(Instant::now());

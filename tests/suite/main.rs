@@ -27,6 +27,7 @@ mod check;
 mod compose;
 mod connections;
 mod dead_letters;
+mod dedup;
 mod door;
 mod examples;
 mod foreign;

@@ -8,6 +8,7 @@ use std::sync::{
 use super::Answer;
 use crate::{
     metrics,
+    publish::ids::Asked,
     record::{Record, Usage},
 };
 
@@ -16,6 +17,8 @@ pub(super) struct Queued {
     pub(super) sequence: u64,
     pub(super) records: Vec<Record>,
     pub(super) usage: Usage,
+    /// What was known of its message ids when it asked for room.
+    pub(super) asked: Asked,
     #[expect(
         dead_code,
         reason = "held until the batch is admitted, or its stream is over"

@@ -104,9 +104,11 @@ impl<'a> Session<'a> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
         loop {
             if admitting.is_none()
-                && let Some(next) = self.queue.pop_front()
+                && let Some(mut next) = self.queue.pop_front()
             {
-                admitting = Some((Box::pin(self.publisher.0.admission.admit(next.usage)), next));
+                let (asked, room) = self.publisher.0.ids.look(&next.records, next.usage);
+                next.asked = asked;
+                admitting = Some((Box::pin(self.publisher.0.admission.admit(room)), next));
             }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
@@ -167,6 +169,7 @@ impl<'a> Session<'a> {
             sequence,
             mut records,
             usage,
+            asked,
             ..
         }: Queued,
         admitted: Admitted,
@@ -176,6 +179,7 @@ impl<'a> Session<'a> {
         self.in_flight += 1;
         let mut sending = self.publisher.begin(
             records,
+            asked,
             admitted,
             Some(Arc::clone(&self.failed)),
             move |deliveries| {
