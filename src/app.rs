@@ -263,6 +263,7 @@ fn sampler(publisher: Publisher, lifecycle: Lifecycle) -> impl Fn() + Send + Syn
         metrics::publish().oldest(publisher.oldest().unwrap_or_default());
         let marks = publisher.marks();
         metrics::publish().marks(marks.highest, marks.lowest);
+        metrics::publish().message_ids(publisher.message_ids());
         let left = lifecycle
             .deadline()
             .saturating_duration_since(Instant::now());

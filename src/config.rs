@@ -161,6 +161,10 @@ pub struct Publish {
     pub compression: Compression,
     /// How long Kafka may take to acknowledge a record, retries included; longer than the linger.
     pub delivery_timeout: Duration,
+    /// How long the answer to a message id is known; zero: ids are refused.
+    pub dedup_window: Duration,
+    /// Message ids kept.
+    pub dedup_max_ids: usize,
 }
 
 /// Subscribing: windows, and the part Outrigger plays in consumer groups.

@@ -1,12 +1,15 @@
 //! The publish path: validate, admit, hand over, answer.
 //!
-//! [`Publisher`] serves unary requests here and streams in `stream`; `admission` holds the one budget of both. Not here: the wire
-//! (`grpc`), librdkafka (`kafka`). What always holds: a request is validated whole before anything of it is sent; every admitted record
+//! [`Publisher`] serves unary requests here and streams in `stream`; `admission` holds the one budget of both, `ids` the message ids of both.
+//! Not here: the wire (`grpc`), librdkafka (`kafka`). What always holds: a request is validated whole before anything of it is sent; every admitted record
 //! is answered once and gives its budget back once, whether its caller waits or not.
 
 mod admission;
+mod dedup;
+mod ids;
 mod outcome;
 mod parts;
+mod print;
 mod shares;
 pub mod stream;
 mod validate;
@@ -21,9 +24,16 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use self::{admission::Admitted, outcome::Runs, shares::Claim};
+use self::{
+    admission::Admitted,
+    dedup::Bounds,
+    ids::{Asked, Ids},
+    outcome::Runs,
+    shares::Claim,
+};
 pub use self::{
     admission::{Admission, Marks},
+    dedup::ID_BYTES,
     shares::Claimant,
     validate::{Invalid, merge},
 };
@@ -49,6 +59,7 @@ pub struct Publisher(Arc<Shared>);
 struct Shared {
     producer: Arc<Producer>,
     admission: Admission,
+    ids: Arc<Ids>,
     config: config::Publish,
     streams: AtomicU32,
     /// Names the next stream.
@@ -68,6 +79,11 @@ impl Publisher {
         Self(Arc::new(Shared {
             producer,
             admission: Admission::new(bound),
+            ids: Arc::new(Ids::new(Bounds {
+                window: config.dedup_window,
+                ids: config.dedup_max_ids,
+                waiting: config.max_in_flight_records,
+            })),
             config,
             streams: AtomicU32::new(0),
             next_stream: AtomicU64::new(0),
@@ -88,21 +104,18 @@ impl Publisher {
             metrics::publish().failed(failure.reason, count as u64);
             failure
         };
-        let usage = validate::request(
-            &records,
-            self.0.admission.bound(),
-            self.0.config.max_record_bytes,
-        )
-        .map_err(refused)?;
+        let usage =
+            validate::request(&records, self.0.admission.bound(), self.rules()).map_err(refused)?;
+        let (asked, room) = self.0.ids.look(&records, usage);
         let longest = Instant::now() + self.0.config.max_wait;
         let until = deadline.map_or(longest, |deadline| deadline.min(longest));
-        let claim = self.claim(claimant, &records, usage);
+        let claim = self.claim(claimant, &records, room);
         let admitted = tokio::time::timeout_at(until.into(), self.0.admission.admit(claim))
             .await
             .map_err(|_| refused(self.buffer_full()))?;
         let stamps = stamp(&mut records);
         let (told, mut answer) = oneshot::channel();
-        let mut sending = self.begin(records, admitted, None, move |deliveries| {
+        let mut sending = self.begin(records, asked, admitted, None, move |deliveries| {
             // The caller may be gone.
             let _ = told.send(deliveries);
         });
@@ -159,6 +172,23 @@ impl Publisher {
         flushed
     }
 
+    /// How many message ids are kept.
+    pub fn message_ids(&self) -> usize {
+        self.0.ids.count()
+    }
+
+    /// How long the answer to a message id is known; zero: not at all.
+    pub fn dedup_window(&self) -> Duration {
+        self.0.config.dedup_window
+    }
+
+    fn rules(&self) -> validate::Rules {
+        validate::Rules {
+            max_record_bytes: self.0.config.max_record_bytes,
+            takes_ids: !self.dedup_window().is_zero(),
+        }
+    }
+
     /// Whether the streams hold as much unadmitted as may be in flight.
     fn is_crowded(&self) -> bool {
         self.0.queued.load(Ordering::Relaxed) >= self.0.admission.bound().bytes
@@ -188,10 +218,12 @@ impl Publisher {
         }
     }
 
-    /// Registers a batch; its budget is given back and its outcome counted when the last report is in.
+    /// Registers a batch; its budget is given back and its outcome counted when the last report is in. What is known of it by its message
+    /// id is not sent.
     fn begin(
         &self,
-        records: Vec<Record>,
+        mut records: Vec<Record>,
+        asked: Asked,
         admitted: Admitted,
         failed: Option<Arc<AtomicBool>>,
         done: impl FnOnce(Vec<Delivery>) + Send + 'static,
@@ -202,10 +234,15 @@ impl Publisher {
             drop(admitted);
             done(deliveries);
         });
+        let producer = &self.0.producer;
+        let batch = producer.register(records.len(), failed, completion);
+        let mut known = self.0.ids.claim(producer, batch, &mut records, asked);
+        known.reverse();
         Sending {
-            batch: self.0.producer.register(records.len(), failed, completion),
-            producer: &self.0.producer,
+            batch,
+            producer,
             records,
+            known,
             next: 0,
         }
     }
@@ -242,15 +279,26 @@ struct Sending<'a> {
     producer: &'a Producer,
     batch: BatchId,
     records: Vec<Record>,
+    /// Those that are not sent, the last first.
+    known: Vec<usize>,
     next: usize,
 }
 
 impl Sending<'_> {
+    /// Whether a record is not sent; asked of each once, in order.
+    fn is_known(&mut self, index: usize) -> bool {
+        self.known.pop_if(|known| *known == index).is_some()
+    }
+
     /// Hands all records over, in order, until `stop` is raised.
     async fn run(&mut self, stop: Option<&AtomicBool>) {
         while self.next < self.records.len() {
             if stop.is_some_and(|stop| stop.load(Ordering::Acquire)) {
                 return;
+            }
+            if self.is_known(self.next) {
+                self.next += 1;
+                continue;
             }
             let record = &self.records[self.next];
             match self.producer.send(self.batch, self.next, record) {
@@ -265,12 +313,17 @@ impl Sending<'_> {
                 Err(_) => self.producer.room().await,
             }
         }
+        // librdkafka has its copies, and the answer may be long in coming.
+        self.records = Vec::new();
     }
 }
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
         for index in self.next..self.records.len() {
+            if self.is_known(index) {
+                continue;
+            }
             let failure = Failure::not_persisted(
                 Reason::PreconditionFailed,
                 "not sent: an earlier record of this stream failed, or its caller went away",

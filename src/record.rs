@@ -29,6 +29,8 @@ pub struct Record {
     pub headers: Vec<Header>,
     /// Milliseconds since the epoch; absent: stamped when it is admitted.
     pub timestamp: Option<i64>,
+    /// What makes a retry known as one; empty: nothing. It is not sent to Kafka.
+    pub message_id: String,
 }
 
 /// One header of a record.
@@ -49,7 +51,7 @@ impl Record {
 
     /// The bytes that this record is charged in memory.
     pub fn charged_bytes(&self) -> usize {
-        self.payload_bytes() + RECORD_OVERHEAD
+        self.payload_bytes() + self.message_id.len() + RECORD_OVERHEAD
     }
 }
 
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_charged_for_key_value_headers_and_overhead() {
+    fn a_record_is_charged_for_key_value_headers_id_and_overhead() {
         let record = Record {
             topic: "t".into(),
             key: Some(Bytes::from_static(b"12")),
@@ -235,9 +237,10 @@ mod tests {
                 name: "abcd".into(),
                 value: Some(Bytes::from_static(b"56789")),
             }],
+            message_id: "id".into(),
             ..Record::default()
         };
         assert_eq!(record.payload_bytes(), 2 + 3 + 4 + 5);
-        assert_eq!(record.charged_bytes(), 14 + RECORD_OVERHEAD);
+        assert_eq!(record.charged_bytes(), 14 + 2 + RECORD_OVERHEAD);
     }
 }

@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{SdkTracer, Span};
 pub use opentelemetry::trace::SpanContext;
 
 pub use self::{
-    context::{caller, is_context},
+    context::{caller, is_context, is_propagated},
     export::{flush, install},
 };
 use self::{

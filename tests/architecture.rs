@@ -108,6 +108,8 @@ fn the_pure_files_know_neither_tokio_nor_a_clock() {
         "consume/map.rs",
         "consume/session/durable.rs",
         "consume/token.rs",
+        "publish/dedup.rs",
+        "publish/print.rs",
         "publish/validate.rs",
         "kafka/error.rs",
         "kafka/patterns.rs",

@@ -149,20 +149,24 @@ fn advice(reason: Reason) -> (&'static str, &'static str) {
         ),
         Reason::DeliveryTimeout => (
             "as `persistence` says",
-            "Kafka did not acknowledge it in time; sending it again may double it if it is possibly written.",
+            "Kafka did not acknowledge it in time; sending it again without a `message_id` may double it if it is possibly written.",
         ),
         Reason::Deadline => (
             "as `persistence` says",
-            "The call's own deadline came first; sending it again may double it if it is possibly written.",
+            "The call's own deadline came first; sending it again without a `message_id` may double it if it is possibly written.",
         ),
-        Reason::IdReused => (not, "Not used by this version."),
+        Reason::IdReused => (
+            not,
+            "Give each record a `message_id` of its own; a retry has the same content.",
+        ),
         Reason::ProducerReplaced => (
             "possibly written",
-            "The producer failed for good and another took over; sending it again may double it.",
+            "The producer failed for good and another took over; sending it again without a `message_id` may double it.",
         ),
-        Reason::NotEnoughReplicasAfterAppend => {
-            ("possibly written", "Sending it again may double it.")
-        }
+        Reason::NotEnoughReplicasAfterAppend => (
+            "possibly written",
+            "Sending it again without a `message_id` may double it.",
+        ),
         Reason::OffsetOutOfRange => ("–", "Seek within the bounds that the message names."),
         Reason::CorruptRecord | Reason::LogTruncated => ("–", "Not used by this version."),
         Reason::Internal => (

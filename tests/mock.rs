@@ -6,7 +6,12 @@
 )]
 
 use std::{
-    sync::mpsc::{self, Receiver},
+    pin::pin,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +21,7 @@ use outrigger::{
     config::{self, Config, Sources},
     failure::{Persistence, Reason},
     kafka::{Cluster, Delivery, Producer, Trust},
+    publish::{Claimant, Publisher},
     record::{Header, Record},
 };
 use rdkafka::{
@@ -27,11 +33,15 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr as Error},
 };
 
+/// Whose share of the room it is.
+const CALLER: Claimant = Claimant::Connection(0);
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Bench {
     cluster: MockCluster<'static, DefaultProducerContext>,
-    producer: Producer,
+    producer: Arc<Producer>,
+    config: config::Publish,
 }
 
 impl Bench {
@@ -48,12 +58,14 @@ impl Bench {
         let config: Config = config::load(&sources)
             .expect("a valid configuration")
             .config;
-        let producer = Producer::new(
-            Cluster::new(std::sync::Arc::new(config)),
-            Trust::NotTimestamps,
-        )
-        .expect("the producer is made");
-        let bench = Self { cluster, producer };
+        let publish = config.publish.clone();
+        let producer = Producer::new(Cluster::new(Arc::new(config)), Trust::NotTimestamps)
+            .expect("the producer is made");
+        let bench = Self {
+            cluster,
+            producer: Arc::new(producer),
+            config: publish,
+        };
         // Connected, and with a producer id, before anything is injected.
         assert!(matches!(
             bench.publish(1)[..],
@@ -308,5 +320,69 @@ fn a_batch_that_the_broker_finds_too_large_is_not_written_and_says_so() {
         };
         assert_eq!(failure.reason, Reason::RecordTooLarge);
         assert_eq!(failure.persistence, Some(Persistence::NotPersisted));
+    }
+}
+
+/// Polls a future once, and says whether it waits for something.
+async fn waits<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+fn with_id(id: &str, timestamp: i64) -> Record {
+    Record {
+        message_id: id.to_owned(),
+        timestamp: Some(timestamp),
+        ..numbered("ids", 1)
+    }
+}
+
+#[tokio::test]
+async fn who_joined_a_record_that_its_caller_gave_up_is_told_to_try_again() {
+    let bench = Bench::new();
+    let publisher = Publisher::new(Arc::clone(&bench.producer), bench.config.clone());
+    // So many that others have a turn before the last one is handed over.
+    let mut records: Vec<_> = (0..600).map(|number| numbered("many", number)).collect();
+    records.push(with_id("a", 1));
+    let mut joined = pin!(publisher.publish(CALLER, vec![with_id("a", 1)], None));
+    {
+        let mut first = pin!(publisher.publish(CALLER, records, None));
+        assert!(waits(first.as_mut()).await);
+        assert!(waits(joined.as_mut()).await, "for the other one's report");
+    }
+    let told = joined.await.expect("an answer for each").remove(0);
+    let not = Some(Persistence::NotPersisted);
+    assert_eq!(failure(told), (Reason::KafkaUnavailable, not));
+    let again = publisher.publish(CALLER, vec![with_id("a", 1)], None).await;
+    let again = again.expect("an answer for each").remove(0);
+    assert!(
+        matches!(
+            again,
+            Delivery::Published {
+                duplicate: false,
+                ..
+            }
+        ),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_duplicate_has_the_first_ones_time_also_where_the_broker_tells_none() {
+    let bench = Bench::new();
+    let publisher = Publisher::new(Arc::clone(&bench.producer), bench.config.clone());
+    for (timestamp, is_duplicate) in [(1000, false), (2000, true)] {
+        let told = publisher
+            .publish(CALLER, vec![with_id("a", timestamp)], None)
+            .await;
+        let told = told.expect("an answer for each").remove(0);
+        let Delivery::Published {
+            timestamp,
+            duplicate,
+            ..
+        } = told
+        else {
+            panic!("{told:?}");
+        };
+        assert_eq!((timestamp, duplicate), (Some(1000), is_duplicate));
     }
 }

@@ -1,7 +1,7 @@
 //! A record as one line of JSON: what `subscribe --json` prints and `publish --json` takes.
 //!
 //! Keys, values and header values are strings where they are UTF-8, else `{"base64": "…"}`; null is a null key, a tombstone or a null
-//! header. `topic` and `offset` are printed and, on the way back, passed over.
+//! header. `topic` and `offset` are printed and, on the way back, passed over; `message_id` is for the way there: Kafka does not keep it.
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -29,6 +29,8 @@ pub(super) struct Line {
     value: Option<Text>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     headers: Vec<Header>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message_id: String,
 }
 
 #[derive(Debug, Deserialize, Serialize, PartialEq)]
@@ -95,6 +97,7 @@ impl Line {
                     value: header.value.as_ref().map(Text::of),
                 })
                 .collect(),
+            message_id: record.message_id.clone(),
         }
     }
 
@@ -124,7 +127,7 @@ impl Line {
                 seconds: millis.div_euclid(1000),
                 nanos: (millis.rem_euclid(1000) * 1_000_000) as i32,
             }),
-            message_id: String::new(),
+            message_id: self.message_id,
         })
     }
 }
@@ -154,7 +157,7 @@ mod tests {
                 seconds: 1_700_000_000,
                 nanos: 123_000_000,
             }),
-            message_id: String::new(),
+            message_id: "id".into(),
         };
         let line = serde_json::to_string(&Line::of(&record, 7)).unwrap();
         let back: Line = serde_json::from_str(&line).unwrap();

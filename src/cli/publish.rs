@@ -21,7 +21,7 @@ use self::{
 use super::{
     EXIT_INTERRUPTED,
     client::{Connection, Sidecar, refusal, runtime},
-    fail,
+    complain, fail,
     stdout::Stdout,
 };
 use crate::grpc::proto::{
@@ -32,9 +32,14 @@ use crate::grpc::proto::{
 const UNARY_RECORDS: usize = 100;
 const UNARY_BYTES: usize = 256 * 1024;
 
+/// As clap has it for a command line that is wrong.
+const EXIT_USAGE: u8 = 2;
+
 const HELP: &str = "\
 Prints a line for each published record, in the order of the input: TOPIC[PARTITION]@OFFSET, with ? for what is not known.
-With --json it is an object: record (its number in the input), topic, partition, offset and, where known, timestamp (ms).
+A record that had been published under its message id ends with the word duplicate; the place is that of the first.
+With --json it is an object: record (its number in the input), topic, partition, offset, where known timestamp (ms), and duplicate
+(true) where it is one.
 A record that fails is told on standard error with the number of its line (several in a row that failed alike together); the others
 go on.
 
@@ -65,8 +70,11 @@ pub(super) struct Publish {
     /// Publish one tombstone (a null value), which deletes --key from a compacted topic.
     #[arg(long, requires = "key", conflicts_with_all = ["values", "null_delimited"])]
     tombstone: bool,
-    /// Each line is a JSON object as `outrigger subscribe --json` prints it: value, key, headers, partition, timestamp (ms), all
-    /// optional; bytes are {"base64": "…"}. The answers are JSON too.
+    /// The message id of the only record: published again with it, the record is not written twice.
+    #[arg(long, value_name = "ID", conflicts_with = "json", value_parser = NonEmptyStringValueParser::new())]
+    message_id: Option<String>,
+    /// Each line is a JSON object as `outrigger subscribe --json` prints it: value, key, headers, partition, timestamp (ms), and
+    /// message_id, all optional; bytes are {"base64": "…"}. The answers are JSON too.
     #[arg(long, conflicts_with_all = ["key", "key_separator", "tombstone"])]
     json: bool,
     /// Records end with NUL instead of a newline, as `find -print0` writes them.
@@ -96,6 +104,12 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 impl Publish {
     pub(super) fn run(self) -> ExitCode {
+        if self.message_id.is_some() && !self.tombstone && self.values.len() != 1 {
+            complain(
+                &"--message-id is of one record: give one VALUE or --tombstone; with --json each record has its own",
+            );
+            return EXIT_USAGE.into();
+        }
         match runtime().and_then(|runtime| runtime.block_on(self.publish())) {
             Ok(Outcome::Done) => ExitCode::SUCCESS,
             // Each failure was told.
@@ -149,6 +163,7 @@ impl Publish {
                     value: Some(value.clone().into()),
                 })
                 .collect(),
+            message_id: self.message_id.clone().unwrap_or_default(),
             json: self.json,
         }
     }
@@ -196,12 +211,7 @@ async fn unary(
     };
     for (number, result) in numbers.iter().zip(results) {
         match result.result {
-            Some(Answer::Published(published)) => report.published(
-                *number,
-                published.partition,
-                published.offset,
-                published.timestamp,
-            ),
+            Some(Answer::Published(published)) => report.published(*number, &published),
             Some(Answer::Spooled(spooled)) => report.spooled(*number, &spooled),
             Some(Answer::Error(error)) => report.failed(*number, &error),
             None => report.unknown(*number),

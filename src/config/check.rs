@@ -247,6 +247,8 @@ impl Checked {
                     Compression::as_str,
                 ),
                 delivery_timeout: self.duration("publish.delivery_timeout"),
+                dedup_window: self.duration("publish.dedup_window"),
+                dedup_max_ids: self.size("publish.dedup_max_ids"),
             },
             consume: Consume {
                 window_records: self.number("consume.window_records"),

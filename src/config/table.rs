@@ -219,6 +219,19 @@ const SIDECAR: &[Key] = &[
          More than `publish.linger`.",
     ),
     key(
+        "publish.dedup_window",
+        millis(0, 24 * HOUR),
+        "10m",
+        "How long the answer to a record with a `message_id` is known, from when it was given: a retry is given it again and is not sent. 0s refuses \
+         such records.",
+    ),
+    key(
+        "publish.dedup_max_ids",
+        count(1, 10_000_000),
+        "100000",
+        "How many ids are kept, 300 bytes each at most; beyond it the oldest answers are forgotten before their time. Ids in flight are always kept.",
+    ),
+    key(
         "consume.window_records",
         count(1, 10_000_000),
         "1000",

@@ -108,6 +108,8 @@ fn the_brokers_are_all_that_must_be_said() {
             linger: Duration::from_millis(5),
             compression: Compression::None,
             delivery_timeout: Duration::from_secs(120),
+            dedup_window: Duration::from_secs(600),
+            dedup_max_ids: 100_000,
         }
     );
     assert_eq!(

@@ -38,9 +38,6 @@ pub(super) fn records(records: Vec<proto::Record>) -> Result<Vec<Record>, Vec<(u
 }
 
 fn record(index: usize, record: proto::Record) -> Result<Record, Failure> {
-    if !record.message_id.is_empty() {
-        return Err(Failure::not_available("Record.message_id"));
-    }
     let timestamp = match record.timestamp {
         None => None,
         Some(timestamp) => Some(millis(timestamp).ok_or_else(|| {
@@ -65,6 +62,7 @@ fn record(index: usize, record: proto::Record) -> Result<Record, Failure> {
             })
             .collect(),
         timestamp,
+        message_id: record.message_id,
     })
 }
 
@@ -113,11 +111,12 @@ pub(super) fn publish_result(delivery: Delivery) -> proto::PublishResult {
             partition,
             offset,
             timestamp: millis,
+            duplicate,
         } => Answer::Published(proto::Published {
             partition,
             offset,
             timestamp: millis.map(timestamp),
-            duplicate: false,
+            duplicate,
         }),
         Delivery::Failed(failure) => Answer::Error(record_error(&failure)),
     };
@@ -132,6 +131,7 @@ const TEXTS: usize = 100;
 
 /// What became of a batch of a stream.
 pub(super) fn batch_ack(sequence: u64, deliveries: &[Delivery]) -> proto::BatchAck {
+    let mut texts = 0;
     let mut ack = proto::BatchAck {
         sequence,
         partitions: Vec::with_capacity(deliveries.len()),
@@ -141,16 +141,26 @@ pub(super) fn batch_ack(sequence: u64, deliveries: &[Delivery]) -> proto::BatchA
     for (index, delivery) in deliveries.iter().enumerate() {
         match delivery {
             Delivery::Published {
-                partition, offset, ..
+                partition,
+                offset,
+                duplicate,
+                ..
             } => {
                 ack.partitions.push(*partition);
                 ack.offsets.push(offset.unwrap_or(-1));
+                if *duplicate {
+                    ack.notes.push(proto::RecordNote {
+                        index: index as u32,
+                        note: Some(proto::record_note::Note::Duplicate(true)),
+                    });
+                }
             }
             Delivery::Failed(failure) => {
                 ack.partitions.push(-1);
                 ack.offsets.push(-1);
                 let mut error = record_error(failure);
-                if ack.notes.len() >= TEXTS {
+                texts += 1;
+                if texts > TEXTS {
                     error.message.clear();
                     error.metadata.clear();
                 }

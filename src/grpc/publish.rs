@@ -229,7 +229,9 @@ impl Service {
             window_bytes: window.bytes,
             max_record_bytes: self.publisher.max_record_bytes() as u64,
             max_message_bytes: self.max_message_bytes as u64,
-            dedup_window: None,
+            dedup_window: Some(self.publisher.dedup_window())
+                .filter(|window| !window.is_zero())
+                .map(convert::duration),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -28,10 +28,13 @@ use tokio::sync::Notify;
 pub(super) use self::places::PartitionCounts;
 use self::{
     again::Again,
-    batches::{Batch, Completion},
+    batches::{Batch, Completion, Watch},
     reports::{Callbacks, Reports, failure, opaque},
 };
-pub use self::{batches::BatchId, places::Places};
+pub use self::{
+    batches::{BatchId, Waiting},
+    places::Places,
+};
 use super::{Cluster, connection::Connection, ffi, statistics::Statistics};
 use crate::{
     failure::{Failure, Persistence},
@@ -49,6 +52,8 @@ pub enum Delivery {
         offset: Option<i64>,
         /// Milliseconds since the epoch, as it stands in the log.
         timestamp: Option<i64>,
+        /// It had been sent before under the same message id, and was not sent again.
+        duplicate: bool,
     },
     /// Not acknowledged.
     Failed(Box<Failure>),
@@ -149,10 +154,16 @@ impl Producer {
             deliveries: vec![None; records],
             open: records,
             failed,
+            watch: None,
             done,
             since: Instant::now(),
             number: 0,
         })
+    }
+
+    /// From now on `watch` hears of every record of the batch that is completed, before it is. To be set before one is sent.
+    pub fn watch(&self, batch: BatchId, watch: Watch) {
+        self.reports.batches().watch(batch, watch);
     }
 
     /// Hands a record to librdkafka, as record `index` of its batch. A record that is refused at once is completed as failed.

@@ -22,6 +22,8 @@ pub fn publish() -> &'static Publish {
         bytes: counter!(PUBLISHED_BYTES),
         offset_unknown: counter!(OFFSET_UNKNOWN),
         sent_again: counter!(SENT_AGAIN),
+        duplicates: counter!(DUPLICATES),
+        message_ids: gauge!(MESSAGE_IDS),
         in_flight_records: gauge!(IN_FLIGHT_RECORDS),
         in_flight_bytes: gauge!(IN_FLIGHT_BYTES),
         queued_bytes: gauge!(QUEUED_BYTES),
@@ -47,6 +49,9 @@ pub struct Publish {
     offset_unknown: Counter,
     /// Records that a producer that failed for good had not written, sent by the next one.
     pub sent_again: Counter,
+    /// Records that were not sent, because their message id was known.
+    pub duplicates: Counter,
+    message_ids: Gauge,
     in_flight_records: Gauge,
     in_flight_bytes: Gauge,
     queued_bytes: Gauge,
@@ -102,6 +107,11 @@ impl Publish {
     /// How long the oldest batch in flight has been there.
     pub fn oldest(&self, age: Duration) {
         self.oldest.set(age);
+    }
+
+    /// How many message ids are kept.
+    pub fn message_ids(&self, count: usize) {
+        self.message_ids.set(count as f64);
     }
 
     /// A batch, or a unary call, waits for room as long as the answer lives.

@@ -48,6 +48,8 @@ pub(super) const LOWEST_BYTES: &str = "outrigger_publish_in_flight_lowest_bytes"
 pub(super) const OLDEST: &str = "outrigger_publish_oldest_in_flight_seconds";
 pub(super) const ADMISSION_SECONDS: &str = "outrigger_publish_admission_seconds";
 pub(super) const SENT_AGAIN: &str = "outrigger_publish_sent_again_records_total";
+pub(super) const DUPLICATES: &str = "outrigger_publish_duplicates_total";
+pub(super) const MESSAGE_IDS: &str = "outrigger_publish_message_ids";
 pub(super) const PRODUCERS_REPLACED: &str = "outrigger_publish_producers_replaced_total";
 pub(super) const KAFKA_REFUSALS: &str = "outrigger_kafka_refusals_total";
 pub(super) const BATCH_SECONDS: &str = "outrigger_publish_batch_seconds";
@@ -128,6 +130,18 @@ pub(super) const TABLE: &[Metric] = &[
         Kind::Counter,
         &[],
         "Records that a producer that failed for good had certainly not written, sent by the one that replaced it.",
+    ),
+    row(
+        DUPLICATES,
+        Kind::Counter,
+        &[],
+        "Records that were not sent because their `message_id` was known: they have the answer to the first one, or wait for it.",
+    ),
+    row(
+        MESSAGE_IDS,
+        Kind::Gauge,
+        &[],
+        "Message ids that are kept, in flight or answered.",
     ),
     row(
         PUBLISHED,

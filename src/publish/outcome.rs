@@ -45,6 +45,10 @@ impl Runs {
             let mut outcome = Outcome::default();
             for delivery in &deliveries[begin..run.end] {
                 match delivery {
+                    // It was counted when it was sent.
+                    Delivery::Published {
+                        duplicate: true, ..
+                    } => {}
                     Delivery::Published { offset, .. } => {
                         outcome.published += 1;
                         unknown += u64::from(offset.is_none());
@@ -52,7 +56,8 @@ impl Runs {
                     Delivery::Failed(failure) => {
                         recorder.failed(failure.reason, 1);
                         // It was never handed over.
-                        if failure.reason != Reason::PreconditionFailed {
+                        let never = [Reason::PreconditionFailed, Reason::IdReused];
+                        if !never.contains(&failure.reason) {
                             outcome.fail(failure.reason);
                         }
                     }

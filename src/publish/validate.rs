@@ -7,17 +7,24 @@ use crate::{
     record::{Record, Usage, topic_problem},
 };
 
+/// The longest message id, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
+/// What the configuration allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) max_record_bytes: usize,
+    /// Whether message ids are kept.
+    pub(super) takes_ids: bool,
+}
+
 /// The records of a batch that are wrong, by index.
 pub type Invalid = Vec<(usize, Failure)>;
 
 /// Checks a unary request; all that is wrong is told at once, under the first reason.
-pub(super) fn request(
-    records: &[Record],
-    bound: Usage,
-    max_record_bytes: usize,
-) -> Result<Usage, Failure> {
+pub(super) fn request(records: &[Record], bound: Usage, rules: Rules) -> Result<Usage, Failure> {
     let usage = size(records, bound)?;
-    let invalid = invalid(records, max_record_bytes);
+    let invalid = invalid(records, rules);
     match merge(invalid) {
         Some(failure) => Err(failure),
         None => Ok(usage),
@@ -66,17 +73,15 @@ pub(super) fn size(records: &[Record], bound: Usage) -> Result<Usage, Failure> {
 }
 
 /// The records that may not be sent, each with the reason.
-pub(super) fn invalid(records: &[Record], max_record_bytes: usize) -> Invalid {
+pub(super) fn invalid(records: &[Record], rules: Rules) -> Invalid {
     records
         .iter()
         .enumerate()
-        .filter_map(|(index, record)| {
-            problem(index, record, max_record_bytes).map(|failure| (index, failure))
-        })
+        .filter_map(|(index, record)| problem(index, record, rules).map(|failure| (index, failure)))
         .collect()
 }
 
-fn problem(index: usize, record: &Record, max_record_bytes: usize) -> Option<Failure> {
+fn problem(index: usize, record: &Record, rules: Rules) -> Option<Failure> {
     let wrong = |reason, field: &str, text: String| {
         Some(Failure::invalid(
             reason,
@@ -113,7 +118,17 @@ fn problem(index: usize, record: &Record, max_record_bytes: usize) -> Option<Fai
             "must be after 1970-01-01T00:00:00Z".to_owned(),
         );
     }
-    let bytes = record.payload_bytes();
+    if !record.message_id.is_empty() && !rules.takes_ids {
+        const FEATURE: &str = "Record.message_id";
+        let text = "is not available: publish.dedup_window is 0s";
+        return wrong(Reason::FeatureNotAvailable, ".message_id", text.to_owned())
+            .map(|failure| failure.with_metadata("feature", FEATURE));
+    }
+    if record.message_id.len() > MAX_ID_BYTES {
+        let text = format!("must not be longer than {MAX_ID_BYTES} bytes");
+        return wrong(Reason::InvalidRecord, ".message_id", text);
+    }
+    let (bytes, max_record_bytes) = (record.payload_bytes(), rules.max_record_bytes);
     if bytes > max_record_bytes {
         return wrong(
             Reason::RecordTooLarge,
@@ -138,6 +153,11 @@ mod tests {
         bytes: 10_000,
     };
 
+    const RULES: Rules = Rules {
+        max_record_bytes: 100,
+        takes_ids: true,
+    };
+
     fn good() -> Record {
         Record {
             topic: "t".into(),
@@ -146,7 +166,7 @@ mod tests {
     }
 
     fn check(record: Record, reason: Reason, field: &str) {
-        let failure = request(&[good(), record], BOUND, 100).unwrap_err();
+        let failure = request(&[good(), record], BOUND, RULES).unwrap_err();
         assert_eq!(
             (failure.reason, failure.violations[0].field.as_str()),
             (reason, field)
@@ -196,12 +216,34 @@ mod tests {
     }
 
     #[test]
+    fn a_message_id_has_a_length_and_is_refused_by_name_where_none_is_kept() {
+        let with_id = |length| Record {
+            message_id: "x".repeat(length),
+            ..good()
+        };
+        assert!(request(&[with_id(MAX_ID_BYTES)], BOUND, RULES).is_ok());
+        check(
+            with_id(MAX_ID_BYTES + 1),
+            Reason::InvalidRecord,
+            "records[1].message_id",
+        );
+        let off = Rules {
+            takes_ids: false,
+            ..RULES
+        };
+        assert!(request(&[good()], BOUND, off).is_ok());
+        let failure = request(&[with_id(1)], BOUND, off).unwrap_err();
+        assert_eq!(failure.reason, Reason::FeatureNotAvailable);
+        assert!(failure.message.contains("publish.dedup_window"));
+    }
+
+    #[test]
     fn all_mistakes_are_told_at_once() {
         let bad = Record {
             topic: "a b".into(),
             ..good()
         };
-        let failure = request(&[bad.clone(), good(), bad], BOUND, 100).unwrap_err();
+        let failure = request(&[bad.clone(), good(), bad], BOUND, RULES).unwrap_err();
         let fields: Vec<_> = failure
             .violations
             .iter()
@@ -213,15 +255,15 @@ mod tests {
     #[test]
     fn an_empty_request_and_one_that_never_fits_are_refused() {
         assert_eq!(
-            request(&[], BOUND, 100).unwrap_err().reason,
+            request(&[], BOUND, RULES).unwrap_err().reason,
             Reason::InvalidRequest
         );
         assert_eq!(
-            request(&vec![good(); 11], BOUND, 100).unwrap_err().reason,
+            request(&vec![good(); 11], BOUND, RULES).unwrap_err().reason,
             Reason::InvalidRequest
         );
         assert_eq!(
-            request(&vec![good(); 10], BOUND, 100).map(|usage| usage.records),
+            request(&vec![good(); 10], BOUND, RULES).map(|usage| usage.records),
             Ok(10)
         );
     }

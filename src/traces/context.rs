@@ -12,6 +12,9 @@ use crate::record::{Header, Record};
 /// The header of the context itself (W3C Trace Context, 3.2), in records as in calls.
 pub(super) const TRACEPARENT: &str = "traceparent";
 
+/// The header beside it that is the vendors' own (W3C Trace Context, 3.3).
+const TRACESTATE: &str = "tracestate";
+
 /// The bytes that a context adds to a record.
 const CONTEXT_BYTES: usize = 256;
 
@@ -47,6 +50,11 @@ fn extract(from: &dyn Extractor) -> SpanContext {
 /// Whether a header carries the context.
 pub fn is_context(name: &str) -> bool {
     name == TRACEPARENT
+}
+
+/// Whether a header is a part of the context, which every attempt to send a record may have of its own.
+pub fn is_propagated(name: &str) -> bool {
+    is_context(name) || name == TRACESTATE
 }
 
 /// Whether a record carries a context of its own.

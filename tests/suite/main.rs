@@ -29,6 +29,7 @@ mod compose;
 mod connections;
 mod coordinator;
 mod dead_letters;
+mod dedup;
 mod door;
 mod examples;
 mod foreign;

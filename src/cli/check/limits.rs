@@ -6,7 +6,7 @@ use super::{
     machine::Machine,
     report::{Category, Report},
 };
-use crate::config::Config;
+use crate::{config::Config, publish::ID_BYTES};
 
 const MIB: u64 = 1 << 20;
 
@@ -95,14 +95,21 @@ fn memory(report: &mut Report, config: &Config, machine: &Machine, partitions: u
     let (publish, consume) = (&config.publish, &config.consume);
     // Streams are read ahead of their admission by as much again.
     let publishing = number(publish.max_in_flight_bytes).saturating_mul(2);
+    // Those in flight are kept beyond the bound.
+    let ids = match publish.dedup_window.is_zero() {
+        true => 0,
+        false => number(publish.dedup_max_ids.max(publish.max_in_flight_records)) * ID_BYTES,
+    };
     let fetched = number(consume.prefetch_bytes).saturating_mul(number(partitions.max(1)));
     let subscribing = consume.max_bytes.saturating_add(fetched);
     let needed = IDLE_BYTES
         .saturating_add(publishing)
+        .saturating_add(ids)
         .saturating_add(subscribing);
     let words = format!(
-        "up to {} for publishing (twice publish.max_in_flight_bytes), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
+        "up to {} for publishing (twice publish.max_in_flight_bytes), {} for message ids (publish.dedup_max_ids), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
         mib(publishing),
+        mib(ids),
         mib(subscribing),
         match partitions {
             0 | 1 => "one partition".to_owned(),

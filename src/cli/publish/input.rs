@@ -32,6 +32,7 @@ pub(super) struct Template {
     pub(super) key: Option<Bytes>,
     pub(super) key_separator: Option<String>,
     pub(super) headers: Vec<proto::Header>,
+    pub(super) message_id: String,
     pub(super) json: bool,
 }
 
@@ -67,6 +68,7 @@ impl Template {
             partition: self.partition,
             key: self.key.clone(),
             headers: self.headers.clone(),
+            message_id: self.message_id.clone(),
             ..Default::default()
         }
     }
@@ -136,7 +138,8 @@ fn cost(record: &proto::Record) -> u64 {
     let headers: usize = headers
         .map(|header| header.name.len() + length(&header.value))
         .sum();
-    (length(&record.key) + length(&record.value) + headers) as u64 + OVERHEAD
+    let bytes = length(&record.key) + length(&record.value) + headers + record.message_id.len();
+    bytes as u64 + OVERHEAD
 }
 
 /// What the reading thread sends. An input that ends without `End` has lost its thread.

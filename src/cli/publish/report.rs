@@ -75,9 +75,12 @@ impl Report {
     pub(super) fn published(
         &mut self,
         number: u64,
-        partition: i32,
-        offset: Option<i64>,
-        timestamp: Option<prost_types::Timestamp>,
+        &proto::Published {
+            partition,
+            offset,
+            timestamp,
+            duplicate,
+        }: &proto::Published,
     ) {
         self.answered += 1;
         if self.quiet {
@@ -91,11 +94,14 @@ impl Report {
                 line["timestamp"] =
                     (time.seconds * 1000 + i64::from(time.nanos) / 1_000_000).into();
             }
+            if duplicate {
+                line["duplicate"] = true.into();
+            }
             writeln!(self.text, "{line}")
-        } else if let Some(offset) = offset {
-            writeln!(self.text, "{topic}[{partition}]@{offset}")
         } else {
-            writeln!(self.text, "{topic}[{partition}]@?")
+            let offset = offset.map_or_else(|| "?".to_owned(), |offset| offset.to_string());
+            let mark = if duplicate { " duplicate" } else { "" };
+            writeln!(self.text, "{topic}[{partition}]@{offset}{mark}")
         };
     }
 
@@ -174,11 +180,18 @@ impl Report {
                 Some(Some(Note::Error(error))) => self.failed(*number, error),
                 Some(Some(Note::Spooled(spooled))) => self.spooled(*number, spooled),
                 Some(None) => self.unknown(*number),
-                None | Some(Some(Note::Duplicate(_))) => {
+                note => {
+                    let duplicate = note.is_some();
                     match (ack.partitions.get(index), ack.offsets.get(index)) {
                         (Some(partition), Some(offset)) => {
                             let offset = (*offset >= 0).then_some(*offset);
-                            self.published(*number, *partition, offset, None);
+                            let published = proto::Published {
+                                partition: *partition,
+                                offset,
+                                timestamp: None,
+                                duplicate,
+                            };
+                            self.published(*number, &published);
                         }
                         _ => self.unknown(*number),
                     }
@@ -224,8 +237,13 @@ mod tests {
     #[test]
     fn a_published_record_is_a_line_with_a_question_mark_for_what_is_not_known() {
         let mut report = report(false);
-        report.batch(&[1, 2], &ack(&[0, 3], &[7, -1], vec![]));
-        assert_eq!(text(&mut report), "t[0]@7\nt[3]@?\n");
+        let duplicate = proto::RecordNote {
+            index: 2,
+            note: Some(proto::record_note::Note::Duplicate(true)),
+        };
+        let ack = ack(&[0, 3, 0], &[7, -1, 5], vec![duplicate]);
+        report.batch(&[1, 2, 3], &ack);
+        assert_eq!(text(&mut report), "t[0]@7\nt[3]@?\nt[0]@5 duplicate\n");
         assert!(matches!(report.outcome(), Outcome::Done));
     }
 
@@ -237,13 +255,19 @@ mod tests {
             seconds: 1,
             nanos: 2_000_000,
         };
-        report.published(6, 1, Some(9), Some(time));
+        let published = proto::Published {
+            partition: 1,
+            offset: Some(9),
+            timestamp: Some(time),
+            duplicate: true,
+        };
+        report.published(6, &published);
         assert_eq!(
             text(&mut report),
             concat!(
                 r#"{"offset":null,"partition":0,"record":5,"topic":"t"}"#,
                 "\n",
-                r#"{"offset":9,"partition":1,"record":6,"timestamp":1002,"topic":"t"}"#,
+                r#"{"duplicate":true,"offset":9,"partition":1,"record":6,"timestamp":1002,"topic":"t"}"#,
                 "\n"
             )
         );

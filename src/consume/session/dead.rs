@@ -173,6 +173,7 @@ fn copy(topic: String, from: &TopicPartition, group: &str, dead: &Dead<'_, Consu
         value: record.value().map(Bytes::copy_from_slice),
         headers,
         timestamp: record.timestamp.map(|(at, _)| at),
+        message_id: String::new(),
     }
 }
 

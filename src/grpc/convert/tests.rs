@@ -248,15 +248,37 @@ fn times_keep_their_milliseconds_and_nonsense_is_refused() {
 }
 
 #[test]
-fn a_message_id_is_refused_and_never_ignored() {
+fn a_message_id_is_carried_over() {
     let record = proto::Record {
         message_id: "x".into(),
         ..Default::default()
     };
-    assert_eq!(
-        records(vec![record]).unwrap_err()[0].1.reason,
-        Reason::FeatureNotAvailable
-    );
+    assert_eq!(records(vec![record]).unwrap()[0].message_id, "x");
+}
+
+#[test]
+fn a_duplicate_is_told_in_a_call_and_in_a_stream() {
+    let delivery = |duplicate| Delivery::Published {
+        partition: 3,
+        offset: Some(7),
+        timestamp: None,
+        duplicate,
+    };
+    let ack = batch_ack(1, &[delivery(false), delivery(true)]);
+    assert_eq!((ack.partitions, ack.offsets), (vec![3, 3], vec![7, 7]));
+    let note = proto::RecordNote {
+        index: 1,
+        note: Some(proto::record_note::Note::Duplicate(true)),
+    };
+    assert_eq!(ack.notes, [note]);
+    for told in [false, true] {
+        let Some(proto::publish_result::Result::Published(published)) =
+            publish_result(delivery(told)).result
+        else {
+            panic!("it is published");
+        };
+        assert_eq!(published.duplicate, told);
+    }
 }
 
 #[test]
@@ -265,6 +287,7 @@ fn a_batch_ack_notes_only_what_is_not_plain_success() {
         partition: 3,
         offset,
         timestamp: None,
+        duplicate: false,
     };
     let failed = Delivery::failed(Failure::not_persisted(Reason::TopicNotFound, "no"));
     let ack = batch_ack(9, &[published(Some(7)), failed, published(None)]);

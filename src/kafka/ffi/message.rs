@@ -70,6 +70,8 @@ pub(in crate::kafka) fn sent(message: &BorrowedMessage<'_>) -> Record {
             value: view(raw.payload, raw.len).map(Bytes::copy_from_slice),
             headers: headers(raw),
             timestamp: message.timestamp().to_millis(),
+            // Whoever needs to know it has been told it before.
+            message_id: String::new(),
         }
     }
 }

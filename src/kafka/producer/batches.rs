@@ -20,10 +20,18 @@ pub struct BatchId(pub(super) u32);
 /// Called once with what became of each record, in the batch's order. Runs on the producer's thread: it must be quick.
 pub(super) type Completion = Box<dyn FnOnce(Vec<Delivery>) + Send>;
 
+/// Hears of a record that has its report, by its index, before its batch does; says which records of others are completed by that, and how.
+/// Runs on the producer's thread as well.
+pub(super) type Watch = Arc<dyn Fn(usize, &Delivery) -> Vec<Waiting> + Send + Sync>;
+
+/// A record that waits for another one's report: its batch and index, and what it is told.
+pub type Waiting = (BatchId, usize, Delivery);
+
 pub(super) struct Batch {
     pub(super) deliveries: Vec<Option<Delivery>>,
     pub(super) open: usize,
     pub(super) failed: Option<Arc<AtomicBool>>,
+    pub(super) watch: Option<Watch>,
     pub(super) done: Completion,
     pub(super) since: Instant,
     /// How many were registered before it; set by [`Batches::insert`].
@@ -53,6 +61,16 @@ impl Batches {
                 BatchId((self.slots.len() - 1) as u32)
             }
         }
+    }
+
+    pub(super) fn watch(&mut self, id: BatchId, watch: Watch) {
+        if let Some(Some(batch)) = self.slots.get_mut(id.0 as usize) {
+            batch.watch = Some(watch);
+        }
+    }
+
+    pub(super) fn watcher(&self, id: BatchId) -> Option<Watch> {
+        self.slots.get(id.0 as usize)?.as_ref()?.watch.clone()
     }
 
     pub(super) fn complete(
@@ -150,6 +168,7 @@ mod tests {
             deliveries: vec![None; 2],
             open: 2,
             failed: Some(Arc::clone(&failed)),
+            watch: None,
             done: Box::new(|_| {}),
             since: Instant::now(),
             number: 0,
@@ -165,6 +184,7 @@ mod tests {
             partition: 0,
             offset: Some(7),
             timestamp: None,
+            duplicate: false,
         };
         assert!(batches.complete(id, 0, published).is_some());
         assert!(batches.peek(id).is_empty());

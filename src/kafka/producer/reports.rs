@@ -73,7 +73,16 @@ impl Reports {
     }
 
     pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
-        let finished = self.batches().complete(batch, index, delivery);
+        let mut batches = self.batches();
+        if let Some(watch) = batches.watcher(batch) {
+            drop(batches);
+            for (batch, index, delivery) in watch(index, &delivery) {
+                self.complete(batch, index, delivery);
+            }
+            batches = self.batches();
+        }
+        let finished = batches.complete(batch, index, delivery);
+        drop(batches);
         if let Some(finished) = finished {
             (finished.done)(finished.deliveries.into_iter().flatten().collect());
         }
@@ -117,6 +126,7 @@ impl Callbacks {
                     partition: message.partition(),
                     offset,
                     timestamp,
+                    duplicate: false,
                 }
             }
             Err((error, message)) => {

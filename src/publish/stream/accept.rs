@@ -12,7 +12,7 @@ use crate::{
     failure::{Failure, Reason},
     kafka::Delivery,
     metrics,
-    publish::validate,
+    publish::{ids::Asked, validate},
     record::Usage,
 };
 
@@ -37,7 +37,7 @@ impl Session<'_> {
             Err(refused) => Err((refused.count, refused.invalid)),
             Ok(records) => match validate::size(&records, self.publisher.0.admission.bound()) {
                 Err(failure) => return self.refuse(sequence, vec![failure; records.len().max(1)]),
-                Ok(usage) => match validate::invalid(&records, self.publisher.max_record_bytes()) {
+                Ok(usage) => match validate::invalid(&records, self.publisher.rules()) {
                     invalid if invalid.is_empty() => Ok((records, usage)),
                     invalid => Err((records.len(), invalid)),
                 },
@@ -52,6 +52,7 @@ impl Session<'_> {
                     records,
                     usage,
                     until: Instant::now() + self.publisher.0.config.max_wait,
+                    asked: Asked::default(),
                     charge: Charge::new(&self.publisher.0.queued, usage.bytes),
                 });
                 self.check_window();

@@ -11,6 +11,7 @@ use std::{
 use super::Answer;
 use crate::{
     metrics,
+    publish::ids::Asked,
     record::{Record, Usage},
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Queued {
     pub(super) usage: Usage,
     /// When it is given up if it still waits.
     pub(super) until: Instant,
+    /// What was known of its message ids when it asked for room.
+    pub(super) asked: Asked,
     #[expect(
         dead_code,
         reason = "held until the batch is admitted, or its stream is over"

@@ -108,9 +108,11 @@ impl<'a> Session<'a> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
         loop {
             if admitting.is_none()
-                && let Some(next) = self.queue.pop_front()
+                && let Some(mut next) = self.queue.pop_front()
             {
-                admitting = Some((self.admit(&next), next));
+                let (asked, room) = self.publisher.0.ids.look(&next.records, next.usage);
+                next.asked = asked;
+                admitting = Some((self.admit(&next, room), next));
             }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
@@ -160,9 +162,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn admit(&self, next: &Queued) -> Admitting<'a> {
+    fn admit(&self, next: &Queued, room: Usage) -> Admitting<'a> {
         let publisher = self.publisher;
-        let claim = publisher.claim(self.claimant, &next.records, next.usage);
+        let claim = publisher.claim(self.claimant, &next.records, room);
         let admitted =
             tokio::time::timeout_at(next.until.into(), publisher.0.admission.admit(claim));
         Box::pin(async { admitted.await.ok() })
@@ -182,6 +184,7 @@ impl<'a> Session<'a> {
             sequence,
             mut records,
             usage,
+            asked,
             ..
         }: Queued,
         admitted: Admitted,
@@ -191,6 +194,7 @@ impl<'a> Session<'a> {
         self.in_flight += 1;
         let mut sending = self.publisher.begin(
             records,
+            asked,
             admitted,
             Some(Arc::clone(&self.failed)),
             move |deliveries| {
