@@ -149,12 +149,12 @@ mod tests {
     }
 
     fn bytes() -> impl Strategy<Value = Option<Bytes>> {
-        // Few letters, so that contents often differ only in where one part ends.
-        proptest::option::of("[ab]{0,3}".prop_map(Bytes::from))
+        // One letter, so that contents often differ only in where one part ends.
+        proptest::option::of("a{0,2}".prop_map(Bytes::from))
     }
 
     fn records() -> impl Strategy<Value = Record> {
-        let header = ("[ab]{1,2}", bytes()).prop_map(|(name, value)| Header { name, value });
+        let header = ("a{1,2}", bytes()).prop_map(|(name, value)| Header { name, value });
         let headers = proptest::collection::vec(header, 0..3);
         let partition = proptest::option::of(0..2);
         (partition, bytes(), bytes(), headers).prop_map(|(partition, key, value, headers)| Record {
@@ -167,6 +167,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
         #[test]
         fn two_contents_are_alike_only_when_they_are_the_same(one in records(), other in records()) {
             let key = Key([7; 32]);

@@ -11,7 +11,7 @@ use crate::{
     client::{PublishStream, persistence, publish_request, read_topic, reason, record},
     commands::outrigger,
     kafka::Kafka,
-    sidecar::Sidecar,
+    sidecar::{PATIENCE, Sidecar},
 };
 
 const DUPLICATES: &str = "outrigger_publish_duplicates_total";
@@ -193,7 +193,10 @@ async fn new_records_and_known_ones_of_a_batch_are_answered_in_its_order() {
         ]
     };
     let mut client = sidecar.publisher().await;
-    let answer = client.publish(publish_request(batch())).await.unwrap();
+    // A record that waited for its own batch would wait for ever.
+    let answered = client.publish(publish_request(batch()));
+    let answer = tokio::time::timeout(PATIENCE, answered).await;
+    let answer = answer.expect("an answer in time").unwrap();
     let mut results = answer.into_inner().results;
     let Some(publish_result::Result::Error(error)) = results.pop().unwrap().result else {
         panic!("it has other content");
