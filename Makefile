@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-kafka test-helm test-kube test-image soak cost lint kafka bench build fmt clean setup
+.PHONY: help demo test test-unit test-kafka test-helm test-kube test-image soak cost instructions lint kafka bench build fmt clean setup
 
 CACHE := $(or $(OUTRIGGER_TEST_CACHE),$(CURDIR)/.cache)
 export PATH := $(CACHE)/tools/bin:$(PATH)
@@ -15,7 +15,7 @@ export CARGO_INCREMENTAL := 0
 endif
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 demo: ## Build, start the sidecar on its embedded broker, publish and read back before your eyes
 	@tests/setup demo
@@ -54,6 +54,9 @@ test-image: setup ## Only the container image: built with buildah, run read-only
 
 cost: setup ## CPU per record beside an older commit, with one trace in a hundred: make cost BASE=COMMIT; wants a quiet machine
 	tests/cost $(BASE)
+
+instructions: ## Instructions of the steps of publishing beside the committed baseline (callgrind); UPDATE=1 writes it anew
+	tests/instructions $(if $(UPDATE),--update)
 
 lint: ## Formatting, protocol files, dependencies, clippy and documentation; warnings are errors
 	cargo fmt --check

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tonic::{server::NamedService, service::RoutesBuilder};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use self::tokens::tokens_in;
+// The first for `benches/instructions.rs`.
 use self::{
     answers::Streams,
     listen::{Door, Listener},
@@ -36,6 +36,7 @@ use self::{
     tls::Tls,
     tokens::Tokens,
 };
+pub use self::{convert::records, tokens::tokens_in};
 use crate::{
     access::Access,
     config::Config,

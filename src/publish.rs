@@ -29,12 +29,11 @@ use self::{
     dedup::Bounds,
     ids::{Asked, Ids},
     outcome::Runs,
-    shares::Claim,
 };
 pub use self::{
     admission::{Admission, Marks},
     dedup::ID_BYTES,
-    shares::Claimant,
+    shares::{Claim, Claimant},
     validate::{Invalid, merge},
 };
 use crate::{

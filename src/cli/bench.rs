@@ -2,14 +2,18 @@
 //!
 //! Against a real Kafka. The same load runs through a sidecar and, with `--direct`, through librdkafka in this process, in turn (A B B A), after
 //! one run each that does not count. Rates of a machine differ from run to run; the ratio, and the CPU-seconds of each process, are what to
-//! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run does (`publish`, `subscribe`, `latency`; `kafka::direct`), the figures (`sheet`).
+//! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run
+//! does (`publish`, `subscribe`, `latency`; `kafka::direct`), the figures (`sheet`).
 
 mod crowd;
 mod idle;
+mod latencies;
 mod latency;
 mod load;
+mod pace;
 mod process;
 mod publish;
+mod rows;
 mod runs;
 mod sheet;
 mod subscribe;
@@ -19,7 +23,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use self::runs::Bed;
+use self::{load::Limits, runs::Bed};
 use super::{Settings, client::runtime, fail, say, serve, subscribe::Order};
 use crate::{
     config::{Log, LogFormat},
@@ -36,12 +40,14 @@ const STALLED: Duration = Duration::from_secs(60);
 /// See the module.
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
-    /// Publish through a stream, in batches: from the first batch to the last answer.
-    Publish(Options),
+    /// Publish: throughput, from the first record to the last answer; with --rate, latency.
+    Publish(publish::Options),
     /// Read a filled topic as a fresh group and ack everything: from the first record to the last.
     Subscribe(Options),
     /// How long records take to a subscriber at a steady rate: from when each was due to be produced until it is there.
     Latency(latency::Options),
+    /// Publish on every path that has a budget, beside a direct client: one table.
+    Sheet(rows::Options),
     /// Start time and idle memory of the sidecar.
     Idle(idle::Options),
     /// Threads, memory and CPU of many subscriptions and streams that wait for records.
@@ -56,18 +62,21 @@ pub(super) struct Options {
     /// Run the same load directly too, and compare.
     #[arg(long)]
     direct: bool,
-    /// Records in a run.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    records: u64,
+    /// Records in a run. Default: 1000000; of --mode unary 10000 for each of the calls at once.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    records: Option<u64>,
     /// Bytes of a value.
     #[arg(long, default_value_t = 100)]
     size: usize,
-    /// Records in a message to the sidecar (publish); a subscriber acks each message of the sidecar as a whole.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    batch: u32,
-    /// Streams at once, each on a connection of its own.
+    /// Records in a message to the sidecar (publish --mode batch); a subscriber acks each message of the sidecar as a whole. Default: 100.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch: Option<u32>,
+    /// Streams at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     streams: u16,
+    /// Connections that the streams, or unary calls, share. Default: one each, at most 100; with --rate a unary call has one of its own.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: Option<u16>,
     /// Counted runs of each kind.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -111,7 +120,7 @@ pub(super) struct Options {
 /// Which path a run measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Publish,
+    Publish(publish::How),
     Subscribe,
     Latency(latency::Pace),
 }
@@ -119,9 +128,10 @@ enum Kind {
 impl Bench {
     pub(super) fn run(self) -> ExitCode {
         let measured = match self {
-            Self::Publish(options) => Ran::of(Kind::Publish, options),
+            Self::Publish(options) => Ran::of(Kind::Publish(options.how), options.load),
             Self::Subscribe(options) => Ran::of(Kind::Subscribe, options),
             Self::Latency(options) => Ran::of(Kind::Latency(options.pace), options.load),
+            Self::Sheet(options) => rows::measure(options),
             Self::Idle(options) => idle::measure(options).map(Ran::Measured),
             Self::Crowd(options) => runtime()
                 .and_then(|runtime| runtime.block_on(crowd::measure(options)))
@@ -148,40 +158,81 @@ enum Ran {
 }
 
 impl Ran {
-    fn of(kind: Kind, mut options: Options) -> anyhow::Result<Self> {
-        let linger = options
-            .linger
-            .clone()
-            .map(|linger| ("publish.linger".to_owned(), linger));
-        let first = [
-            (
-                "kafka.bootstrap_servers".to_owned(),
-                options.bootstrap.clone(),
-            ),
-            // The consumer of a run that is over is no part of the next one.
-            ("consume.idle_leave".to_owned(), "100ms".to_owned()),
-        ];
-        // What is set by hand wins.
-        options
-            .settings
-            .set
-            .splice(0..0, first.into_iter().chain(linger));
-        let config = match serve::load(&options.settings) {
-            Ok(loaded) => loaded.config,
+    fn of(kind: Kind, options: Options) -> anyhow::Result<Self> {
+        let is_json = options.json;
+        let bed = match bed(kind, options)? {
+            Ok(bed) => bed,
             Err(code) => return Ok(Self::Refused(code)),
         };
-        // The direct client's troubles, beside the figures.
-        telemetry::install(&Log {
-            format: LogFormat::Text,
-            level: "warn".to_owned(),
-        })?;
-        let runtime = runtime()?;
-        let measured = runtime.block_on(async {
-            let signals = Signals::listen().context("signals cannot be listened for")?;
-            Bed::new(kind, options, config).measure(signals).await
+        let measured = listening(async |signals| match kind {
+            Kind::Latency(pace) => {
+                bed.measure(signals, async |bed| bed.latency(pace).await)
+                    .await
+            }
+            Kind::Publish(_) | Kind::Subscribe => {
+                let sheet = bed.measure(signals, async |bed| bed.runs().await).await?;
+                Ok(sheet.map(|sheet| match is_json {
+                    true => sheet.json().to_string(),
+                    false => sheet.table(),
+                }))
+            }
         });
-        // A direct run that was interrupted ends with the process.
-        runtime.shutdown_background();
         Ok(measured?.map_or(Self::Interrupted, Self::Measured))
     }
+}
+
+/// What runs are made on, or the exit code of a configuration that is wrong.
+fn bed(kind: Kind, mut options: Options) -> anyhow::Result<Result<Bed, ExitCode>> {
+    let linger = options
+        .linger
+        .clone()
+        .map(|linger| ("publish.linger".to_owned(), linger));
+    let first = [
+        (
+            "kafka.bootstrap_servers".to_owned(),
+            options.bootstrap.clone(),
+        ),
+        // The consumer of a run that is over is no part of the next one.
+        ("consume.idle_leave".to_owned(), "100ms".to_owned()),
+        (
+            "listen.max_streams".to_owned(),
+            options.streams.max(1000).to_string(),
+        ),
+    ];
+    // What is set by hand wins.
+    options
+        .settings
+        .set
+        .splice(0..0, first.into_iter().chain(linger));
+    let config = match serve::load(&options.settings) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(Err(code)),
+    };
+    let limits = Limits::of(&config);
+    let bed = Bed::new(kind, options, config);
+    if let Kind::Publish(how) = kind {
+        how.check(&bed.options)?;
+        // A sidecar that runs already has its own, and tells them.
+        if bed.options.address.is_none() {
+            limits.window(&bed.load)?;
+        }
+    }
+    Ok(Ok(bed))
+}
+
+/// Runs `work` until it is done, or heeds a signal.
+fn listening<T>(work: impl AsyncFnOnce(&mut Signals) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // The direct client's troubles, beside the figures.
+    telemetry::install(&Log {
+        format: LogFormat::Text,
+        level: "warn".to_owned(),
+    })?;
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        let mut signals = Signals::listen().context("signals cannot be listened for")?;
+        work(&mut signals).await
+    });
+    // A direct run that was interrupted ends with the process.
+    runtime.shutdown_background();
+    done
 }

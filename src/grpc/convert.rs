@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The records of a request; what is wrong with their form, by index.
-pub(super) fn records(records: Vec<proto::Record>) -> Result<Vec<Record>, Vec<(usize, Failure)>> {
+pub fn records(records: Vec<proto::Record>) -> Result<Vec<Record>, Vec<(usize, Failure)>> {
     let mut invalid = Vec::new();
     let converted = records
         .into_iter()

@@ -1,8 +1,10 @@
 //! The load of `outrigger bench` with librdkafka linked in: what the sidecar is compared with. Not for anything else.
 //!
 //! Same properties as the sidecar's own clients, and what the rdkafka crate offers at the lowest price: `ThreadedProducer::send` by name (there
-//! is one topic, so librdkafka's scan of names is short) with a delivery callback that only counts, and `BaseConsumer::poll`. Everything here
-//! blocks; no bound is missing, so that a broker that is away fails the bench.
+//! is one topic, so librdkafka's scan of names is short) with a delivery callback that only counts, and `BaseConsumer::poll`
+//! (`consume`). Everything here blocks; no bound is missing, so that a broker that is away fails the bench.
+
+mod consume;
 
 use std::{
     num::NonZeroU64,
@@ -15,17 +17,17 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
-    message::{DeliveryResult, Message as _},
+    message::DeliveryResult,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
 
+pub use self::consume::{Consumption, consume};
 use super::{Cluster, context};
 use crate::config::Config;
 
@@ -139,7 +141,7 @@ impl Producer {
     pub fn warm_up(&self, value: &[u8]) -> KafkaResult<()> {
         let from = self.client.context().total();
         for partition in &self.partitions {
-            let record = BaseRecord::<[u8], [u8]>::to(&self.topic);
+            let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, 0);
             self.send(record.partition(*partition).payload(value))?;
         }
         self.wait_for(from + self.partitions.len() as u64)
@@ -162,7 +164,7 @@ impl Producer {
                 // Not for each single place that comes free.
                 self.wait_for(from + sent - window / 2)?;
             }
-            let record = BaseRecord::to(&self.topic).payload(value);
+            let record = BaseRecord::with_opaque_to(&self.topic, 0).payload(value);
             match keys {
                 None => self.send(record)?,
                 Some(keys) => self.send(record.key(&(sent % keys).to_be_bytes()[..]))?,
@@ -172,35 +174,33 @@ impl Producer {
         Ok(begun.elapsed())
     }
 
-    /// Produces `records` at `rate` a second and waits for no report: `stamp` writes into each value when it was due.
+    /// Produces each record when it is due and waits for no report meanwhile. `due` returns at that moment, and tells it; `stamp` writes it into the
+    /// value. Returns how long each record took from then to its report.
     pub fn paced(
         &self,
         records: u64,
-        rate: u64,
-        size: usize,
+        due: impl Fn(u64) -> Instant,
+        mut value: Vec<u8>,
         keys: Option<NonZeroU64>,
         stamp: impl Fn(Instant, &mut [u8]),
-    ) -> KafkaResult<()> {
-        let from = self.client.context().total();
-        let begun = Instant::now();
-        let mut value = vec![0; size];
+    ) -> KafkaResult<Vec<Duration>> {
+        let reports = self.client.context();
+        let from = reports.total();
         for sent in 0..records {
-            let due = begun + Duration::from_nanos(sent * 1_000_000_000 / rate);
-            while due > Instant::now() {
-                // Then come those of a millisecond: a thread does not wake for each of them.
-                thread::park_timeout(Duration::from_millis(1));
-            }
+            let due = due(sent);
             stamp(due, &mut value);
-            let record = BaseRecord::to(&self.topic).payload(&value[..]);
+            let record = BaseRecord::with_opaque_to(&self.topic, reports.opaque(due));
+            let record = record.payload(&value[..]);
             match keys {
                 None => self.send(record)?,
                 Some(keys) => self.send(record.key(&(sent % keys).to_be_bytes()[..]))?,
             }
         }
-        self.wait_for(from + records)
+        self.wait_for(from + records)?;
+        Ok(std::mem::take(&mut *reports.took()))
     }
 
-    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> KafkaResult<()> {
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> KafkaResult<()> {
         while let Err((error, back)) = self.client.send(record) {
             if error.rdkafka_error_code() != Some(Code::QueueFull) {
                 return Err(error);
@@ -234,8 +234,10 @@ impl Producer {
     }
 }
 
-/// The producer's context: it counts, and wakes the sender when enough has come.
+/// The producer's context: it counts, times what was due at a moment, and wakes the sender when enough has come.
 struct Reports {
+    since: Instant,
+    took: Mutex<Vec<Duration>>,
     total: AtomicU64,
     wake_at: AtomicU64,
     sender: Thread,
@@ -245,6 +247,8 @@ struct Reports {
 impl Reports {
     fn to(sender: Thread) -> Self {
         Self {
+            since: Instant::now(),
+            took: Mutex::default(),
             total: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
             sender,
@@ -254,6 +258,15 @@ impl Reports {
 
     fn total(&self) -> u64 {
         self.total.load(Ordering::SeqCst)
+    }
+
+    /// When a record was due, as what its report brings back; 0 is for one that is not timed.
+    fn opaque(&self, due: Instant) -> usize {
+        due.saturating_duration_since(self.since).as_nanos() as usize + 1
+    }
+
+    fn took(&self) -> MutexGuard<'_, Vec<Duration>> {
+        self.took.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<KafkaError>> {
@@ -272,9 +285,13 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, due: usize) {
+        if let Some(due) = due.checked_sub(1) {
+            let due = Duration::from_nanos(due as u64);
+            self.took().push(self.since.elapsed().saturating_sub(due));
+        }
         if let Err((error, _)) = result {
             *self.failure() = Some(error.clone());
         }
@@ -284,99 +301,3 @@ impl ProducerContext for Reports {
         }
     }
 }
-
-/// How long a group of one took.
-#[derive(Clone, Copy, Debug)]
-pub struct Consumption {
-    /// From the first record to the last.
-    pub took: Duration,
-    /// From the subscription to the last.
-    pub since_init: Duration,
-}
-
-/// Consumes `records` as the only member of a new group, hands each value to `take`, commits as often as the sidecar, and once more at the end.
-pub fn consume(
-    config: &Config,
-    group: &str,
-    topic: &str,
-    partitions: usize,
-    records: u64,
-    mut take: impl FnMut(&[u8]),
-) -> KafkaResult<Consumption> {
-    let begun = Instant::now();
-    let consumer: BaseConsumer<Quiet> =
-        consumer_settings(config, group, partitions)?.create_with_context(Quiet)?;
-    consumer.subscribe(&[topic])?;
-    let (mut seen, mut first) = (0_u64, begun);
-    let mut looked = begun;
-    let mut commit_at = begun + config.consume.commit_interval;
-    while seen < records {
-        // It returns nothing, early, after an event such as a rebalance.
-        let Some(message) = consumer.poll(Duration::from_secs(1)).transpose()? else {
-            if looked.elapsed() > STALLED {
-                return Err(KafkaError::MessageConsumption(Code::OperationTimedOut));
-            }
-            continue;
-        };
-        take(message.payload().unwrap_or_default());
-        if seen == 0 {
-            first = Instant::now();
-        }
-        seen += 1;
-        // The clock is not asked for each record.
-        if seen.is_multiple_of(1024) {
-            looked = Instant::now();
-            if looked >= commit_at {
-                consumer.commit(&read_so_far(&consumer)?, CommitMode::Async)?;
-                commit_at = looked + config.consume.commit_interval;
-            }
-        }
-    }
-    let (took, since_init) = (first.elapsed(), begun.elapsed());
-    consumer.commit(&read_so_far(&consumer)?, CommitMode::Sync)?;
-    Ok(Consumption { took, since_init })
-}
-
-/// The sidecar's, but what may be prefetched counts for all partitions together here, since their queues are not split.
-fn consumer_settings(config: &Config, group: &str, partitions: usize) -> KafkaResult<ClientConfig> {
-    let mut client = Cluster::new(Arc::new(config.clone()))
-        .consumer_properties(group)
-        .map_err(KafkaError::ClientCreation)?;
-    for (name, most) in [
-        ("queued.max.messages.kbytes", 2_097_151),
-        ("queued.min.messages", 10_000_000),
-    ] {
-        let each = client
-            .get(name)
-            .and_then(|value| value.parse::<usize>().ok())
-            .unwrap_or(1);
-        client.set(name, (each * partitions.max(1)).min(most).to_string());
-    }
-    Ok(client)
-}
-
-/// The position of each partition that was read from.
-fn read_so_far(consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicPartitionList> {
-    let mut read = TopicPartitionList::new();
-    for element in consumer.position()?.elements() {
-        if element.offset().to_raw().is_some_and(|offset| offset >= 0) {
-            read.add_partition_offset(element.topic(), element.partition(), element.offset())?;
-        }
-    }
-    Ok(read)
-}
-
-/// The consumer's context.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        context::error("direct consumer", &error, reason);
-    }
-}
-
-impl ConsumerContext for Quiet {}

@@ -24,6 +24,7 @@ mod sidecar;
 mod tokens;
 
 mod bad_input;
+mod benches;
 mod check;
 mod compose;
 mod connections;

@@ -139,11 +139,14 @@ fn every_command_of_the_readme_works_as_printed() {
             "outrigger drain" => assert!(run(command, &address).contains("drained")),
             _ if command.starts_with("outrigger bench ") => {
                 // The figures are of a release build; here only that it works, on a small load.
-                let small = if command.contains("idle") {
-                    format!("{command} --runs 1")
-                } else {
-                    format!("{command} --records 2000 --runs 1")
+                let small = match command.split(' ').nth(2) {
+                    Some("idle") => "--runs 1",
+                    Some("sheet") => "--pairs 1 --records 300 --seconds 1",
+                    // At a rate, the time says how many records there are.
+                    _ if command.contains("--rate") => "--runs 1 --seconds 1",
+                    _ => "--records 2000 --runs 1",
                 };
+                let small = format!("{command} {small}");
                 assert!(run(&small, "").contains("outrigger "), "{command}");
             }
             _ => panic!("the README shows a command that no test runs: {command}"),

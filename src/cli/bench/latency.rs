@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 
 use super::{
     STALLED,
+    latencies::{Latencies, SHARES, named},
     load::{Load, fresh_name},
+    pace::Schedule,
     process::Target,
     runs::Bed,
     sheet::{command, machine},
@@ -26,6 +28,8 @@ use super::{
 use crate::{grpc::proto, kafka::direct};
 
 #[derive(Clone, Debug, Args)]
+// Its name is taken: by what it holds.
+#[group(skip)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     pub(super) pace: Pace,
@@ -44,15 +48,6 @@ pub(in crate::cli) struct Pace {
     seconds: u64,
 }
 
-/// The shares of records that are told.
-const SHARES: [(&str, f64); 5] = [
-    ("p50", 0.5),
-    ("p90", 0.9),
-    ("p99", 0.99),
-    ("p99.9", 0.999),
-    ("max", 1.0),
-];
-
 /// Through which path.
 #[derive(Clone, Copy)]
 enum Path<'a> {
@@ -65,15 +60,13 @@ struct Arrivals {
     begun: Instant,
     /// Records without a stamp.
     first: AtomicU64,
-    latencies: Mutex<Vec<Duration>>,
+    latencies: Mutex<Latencies>,
     came: Condvar,
 }
 
 impl Arrivals {
-    fn latencies(&self) -> MutexGuard<'_, Vec<Duration>> {
-        self.latencies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        Latencies::lock(&self.latencies)
     }
 
     /// Writes when a record was due.
@@ -93,7 +86,7 @@ impl Arrivals {
                     self.came.notify_all();
                 }
                 Some(nanos) => {
-                    latencies.push(now.saturating_sub(Duration::from_nanos(nanos - 1)));
+                    latencies.add(now.saturating_sub(Duration::from_nanos(nanos - 1)));
                 }
             }
         }
@@ -101,7 +94,7 @@ impl Arrivals {
 
     /// Waits until so many records without a stamp are there.
     fn wait(&self, records: u64) -> anyhow::Result<()> {
-        let is_missing = |_: &mut Vec<Duration>| self.first.load(Ordering::Relaxed) < records;
+        let is_missing = |_: &mut Latencies| self.first.load(Ordering::Relaxed) < records;
         let (_latencies, waited) = self
             .came
             .wait_timeout_while(self.latencies(), STALLED, is_missing)
@@ -140,13 +133,13 @@ impl Bed {
         })
     }
 
-    /// The latencies of a run, from the shortest to the longest.
+    /// The latencies of a run.
     async fn paced(
         &mut self,
         rate: u64,
         seconds: u64,
         path: Path<'_>,
-    ) -> anyhow::Result<Vec<Duration>> {
+    ) -> anyhow::Result<Latencies> {
         let topic = fresh_name();
         self.create(&topic, true).await?;
         let (first, records) = (self.partitions as u64, rate * seconds);
@@ -159,7 +152,7 @@ impl Bed {
         let arrivals = Arc::new(Arrivals {
             begun: Instant::now(),
             first: AtomicU64::new(0),
-            latencies: Mutex::new(Vec::with_capacity(records as usize)),
+            latencies: Mutex::default(),
             came: Condvar::new(),
         });
         let (sent, noted) = (Arc::clone(&arrivals), Arc::clone(&arrivals));
@@ -169,7 +162,10 @@ impl Bed {
             producer.warm_up(&sending.value)?;
             sent.wait(first)?;
             let stamp = |due, value: &mut [u8]| sent.stamp(due, value);
-            Ok(producer.paced(records, rate, sending.value.len(), sending.keys, stamp)?)
+            let schedule = Schedule::begin(rate);
+            let due = |record| schedule.wait(record);
+            let value = sending.value.to_vec();
+            Ok(producer.paced(records, due, value, sending.keys, stamp)?)
         });
         let group = self.group("latency", 0);
         match path {
@@ -194,19 +190,11 @@ impl Bed {
                 tokio::try_join!(produce, consume)?;
             }
         }
-        let mut latencies = std::mem::take(&mut *arrivals.latencies());
-        latencies.sort_unstable();
-        Ok(latencies)
+        Ok(arrivals.latencies().clone())
     }
 }
 
-/// That of a share of the records is not longer.
-fn share(latencies: &[Duration], share: f64) -> Duration {
-    let count = (latencies.len() as f64 * share).ceil() as usize;
-    latencies[count.clamp(1, latencies.len()) - 1]
-}
-
-fn table(rate: u64, seconds: u64, found: &[(&str, Vec<Duration>)]) -> String {
+fn table(rate: u64, seconds: u64, found: &[(&str, Latencies)]) -> String {
     let mut lines = vec![
         command(),
         format!("end-to-end latency at {rate} records/s for {seconds} s, milliseconds"),
@@ -218,28 +206,19 @@ fn table(rate: u64, seconds: u64, found: &[(&str, Vec<Duration>)]) -> String {
             }),
     ];
     for (path, latencies) in found {
-        let figures = SHARES.iter().fold(String::new(), |line, (_, of)| {
-            let millis = share(latencies, *of).as_secs_f64() * 1000.0;
-            format!("{line}{millis:>9.2}")
+        let shares = latencies.shares().into_iter();
+        let figures = shares.fold(String::new(), |line, seconds| {
+            format!("{line}{:>9.2}", seconds * 1000.0)
         });
         lines.push(format!("  {path:<7}{figures}"));
     }
     lines.join("\n")
 }
 
-fn json(rate: u64, found: &[(&str, Vec<Duration>)]) -> String {
+fn json(rate: u64, found: &[(&str, Latencies)]) -> String {
     let figures: serde_json::Map<String, Value> = found
         .iter()
-        .map(|(path, latencies)| {
-            let shares: serde_json::Map<String, Value> = SHARES
-                .iter()
-                .map(|(name, of)| {
-                    let seconds = share(latencies, *of).as_secs_f64();
-                    ((*name).to_owned(), json!(seconds))
-                })
-                .collect();
-            ((*path).to_owned(), shares.into())
-        })
+        .map(|(path, latencies)| ((*path).to_owned(), named(latencies.shares())))
         .collect();
     json!({
         "command": command(),
@@ -255,15 +234,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_the_longest_of_its_part() {
-        let all: Vec<Duration> = (1..=1000).map(Duration::from_millis).collect();
-        for (of, millis) in [(0.5, 500), (0.99, 990), (0.999, 999), (1.0, 1000)] {
-            assert_eq!(share(&all, of), Duration::from_millis(millis), "{of}");
-        }
-        assert_eq!(share(&all[..1], 0.5), Duration::from_millis(1));
-    }
-
-    #[test]
     fn what_is_stamped_is_timed_and_what_is_not_is_counted() {
         let arrivals = Arrivals {
             begun: Instant::now(),
@@ -277,7 +247,7 @@ mod tests {
         arrivals.stamp(arrivals.begun, &mut value);
         arrivals.note([&value[..]].into_iter());
         let latencies = arrivals.latencies();
-        assert_eq!(latencies.len(), 1);
-        assert!(latencies[0] > Duration::ZERO && latencies[0] <= arrivals.begun.elapsed());
+        assert_eq!(latencies.count(), 1);
+        assert!(latencies.shares()[0] > 0.0);
     }
 }

@@ -1,193 +1,157 @@
-//! The publish load through the sidecar: streams that keep their window full.
-//!
-//! A stream's batches are made when its connection takes them, so that no task or channel stands between; its answers give the window back.
-//! What always holds: each record is answered once and without a note, or the run fails.
+//! `outrigger bench publish`: how records travel, what rules what out, and the run through the sidecar.
+
+mod stream;
+mod unary;
 
 use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
-use prost::Message as _;
-use tokio::{
-    sync::{Barrier, Semaphore},
-    task::JoinSet,
-};
-use tokio_stream::Stream;
-use tokio_util::sync::PollSemaphore;
+use anyhow::{bail, ensure};
+use clap::{Args, ValueEnum};
+use tokio::sync::Barrier;
 
 use super::{
-    STALLED,
-    load::{Load, connect},
-};
-use crate::{
-    cli::client::refusal,
-    grpc::proto::{
-        self, PublishStreamRequest, publish_stream_request::Message as Request,
-        publish_stream_response::Message as Response,
-        publisher_service_client::PublisherServiceClient,
-    },
+    latencies::Latencies,
+    load::{Load, connections},
 };
 
-/// Publishes the load; says how long it took from the first batch to the last answer.
-pub(super) async fn publish(load: &Load, address: &str) -> anyhow::Result<Duration> {
-    let together = Arc::new(Barrier::new(load.streams));
-    let mut streams = JoinSet::new();
-    for stream in 0..load.streams {
-        let (load, address) = (load.clone(), address.to_owned());
-        let together = Arc::clone(&together);
-        let records = load.share(stream);
-        streams.spawn(async move { publish_one(&load, &address, records, &together).await });
-    }
-    let mut span: Option<(Instant, Instant)> = None;
-    while let Some(stream) = streams.join_next().await {
-        let (begun, ended) = stream??;
-        span = Some(span.map_or((begun, ended), |(first, last)| {
-            (first.min(begun), last.max(ended))
-        }));
-    }
-    let (begun, ended) = span.context("there was no stream")?;
-    Ok(ended - begun)
+#[derive(Clone, Debug, Args)]
+// Its name is taken: by what it holds.
+#[group(skip)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    pub(super) how: How,
+    #[command(flatten)]
+    pub(super) load: super::Options,
 }
 
-/// When the first batch of a stream went, and when its last answer came.
-async fn publish_one(
-    load: &Load,
-    address: &str,
-    records: u64,
-    together: &Barrier,
-) -> anyhow::Result<(Instant, Instant)> {
-    // An answer has a few bytes for each record, and 256 batches may be answered together.
-    let mut client =
-        PublisherServiceClient::new(connect(address).await?).max_decoding_message_size(usize::MAX);
-    let room = Arc::new(Semaphore::new(0));
-    let batches = Batches {
-        topic: load.topic.clone(),
-        value: load.value.clone(),
-        batch: load.batch,
-        left: records,
-        sequence: 0,
-        room: PollSemaphore::new(Arc::clone(&room)),
+/// How records travel, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(in crate::cli) struct How {
+    /// How records travel to the sidecar.
+    #[arg(long, value_enum, default_value = "batch")]
+    pub(super) mode: Mode,
+    /// Unary calls at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(super) calls: u16,
+    /// Records a second, all streams together: times each from when it was due until it is answered. Without it, records go as fast as they can.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    rate: Option<u64>,
+    /// For how long, with --rate.
+    #[arg(long, default_value_t = 10, requires = "rate", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mode {
+    /// A stream, many records to a message (--batch); at a rate, as many as are due.
+    Batch,
+    /// A stream, one record a message.
+    Stream,
+    /// A call for each record.
+    Unary,
+}
+
+impl How {
+    /// Records a second, if they come at a rate.
+    pub(super) fn rate(self) -> Option<u64> {
+        self.rate
+    }
+
+    /// How many records a run has when nobody says.
+    pub(super) fn records(self) -> u64 {
+        match (self.rate, self.mode) {
+            (Some(rate), _) => rate * self.seconds,
+            (None, Mode::Unary) => 10_000 * u64::from(self.calls),
+            (None, _) => 1_000_000,
+        }
+    }
+
+    /// In words.
+    pub(super) fn words(self, batch: usize) -> String {
+        let travel = match self.mode {
+            Mode::Batch if self.rate.is_some() => format!("{batch} records a message at most"),
+            Mode::Batch => format!("{batch} records a message"),
+            Mode::Stream => "one record a message".to_owned(),
+            Mode::Unary => format!("one record a call, {} calls at once", self.calls),
+        };
+        match self.rate {
+            Some(rate) => format!("{travel}, {rate} records/s"),
+            None => travel,
+        }
+    }
+
+    /// Refuses what contradicts itself.
+    pub(super) fn check(self, options: &super::Options) -> anyhow::Result<()> {
+        if options.records.is_some() && self.rate.is_some() {
+            bail!("--rate and --records exclude each other: say how long with --seconds");
+        }
+        if options.batch.is_some() && self.mode != Mode::Batch {
+            bail!("--batch is for --mode batch: the other modes send one record at a time");
+        }
+        match self.mode {
+            Mode::Unary => ensure!(
+                options.streams == 1,
+                "--mode unary opens no streams: leave --streams out, and say with --calls how many calls there are at once"
+            ),
+            Mode::Batch | Mode::Stream => ensure!(
+                self.calls == 1,
+                "--calls is for --mode unary: on a stream, the window says how much is unanswered"
+            ),
+        }
+        Ok(())
+    }
+}
+
+/// What a run took.
+pub(super) struct Took {
+    /// From the first record to the last answer.
+    pub(super) span: Duration,
+    /// Of each record; none without a rate.
+    pub(super) latencies: Latencies,
+}
+
+/// Publishes the load through the sidecar.
+pub(super) async fn publish(load: &Load, how: How, address: &str) -> anyhow::Result<Took> {
+    let took = match (how.mode, how.rate) {
+        (Mode::Unary, None) => {
+            let connections = connections(load.connections, address).await?;
+            unary::publish(load, connections, how.calls).await?
+        }
+        (Mode::Unary, Some(rate)) => unary::paced(load, address, how.calls, rate).await?,
+        (_, rate) => {
+            let connections = connections(load.connections, address).await?;
+            stream::publish(load, connections, rate).await?
+        }
     };
-    let answers = client.publish_stream(batches).await;
-    let mut answers = answers.map_err(|status| refusal(&status))?.into_inner();
-    let (mut answered, mut begun) = (0, None);
-    let mut ended = None;
-    loop {
-        let answer = tokio::time::timeout(STALLED, answers.message())
-            .await
-            .context("no answer in time")?
-            .map_err(|status| refusal(&status))?;
-        match answer.and_then(|answer| answer.message) {
-            Some(Response::Welcome(welcome)) => {
-                let window = window(load, &welcome)?;
-                together.wait().await;
-                begun = Some(Instant::now());
-                room.add_permits(window);
-            }
-            Some(Response::Acks(acks)) => {
-                let mut count = 0;
-                for ack in acks.acks {
-                    if let Some(note) = ack.notes.first() {
-                        bail!("a record was not simply published: {note:?}");
-                    }
-                    count += ack.offsets.len();
-                }
-                answered += count as u64;
-                room.add_permits(count);
-                if answered >= records {
-                    ended = Some(Instant::now());
-                }
-            }
-            Some(Response::Draining(_)) => bail!("the sidecar is stopping"),
-            None => break,
+    let timed = how.rate.map_or(0, |_| load.records);
+    ensure!(
+        took.latencies.count() == timed,
+        "{} of {timed} records were timed",
+        took.latencies.count()
+    );
+    Ok(took)
+}
+
+/// The beginning that all streams, or callers, have in common: connections and welcomes are no part of a run.
+struct Start {
+    together: Barrier,
+    at: OnceLock<Instant>,
+}
+
+impl Start {
+    fn of(parties: usize) -> Self {
+        Self {
+            together: Barrier::new(parties),
+            at: OnceLock::new(),
         }
     }
-    ensure!(
-        answered == records,
-        "{answered} records were answered, not {records}"
-    );
-    Ok((
-        begun.context("the sidecar did not welcome the stream")?,
-        // Without a record there is no answer either.
-        ended.unwrap_or_else(Instant::now),
-    ))
-}
 
-/// How many records may be unanswered, in whole batches.
-fn window(load: &Load, welcome: &proto::PublishWelcome) -> anyhow::Result<usize> {
-    let window = load.window(welcome.window_records, welcome.window_bytes);
-    ensure!(
-        window >= load.batch as u64,
-        "a batch of {} records does not fit the window, which takes {window}",
-        load.batch
-    );
-    let message = batch(&load.topic, &load.value, 1, load.batch).encoded_len();
-    ensure!(
-        message as u64 <= welcome.max_message_bytes,
-        "a batch has {message} bytes, and the sidecar takes {}",
-        welcome.max_message_bytes
-    );
-    Ok(window as usize)
-}
-
-/// The requests of a stream.
-struct Batches {
-    topic: String,
-    value: bytes::Bytes,
-    batch: usize,
-    left: u64,
-    /// Of the last batch; 0: not opened yet.
-    sequence: u64,
-    room: PollSemaphore,
-}
-
-impl Stream for Batches {
-    type Item = PublishStreamRequest;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.sequence == 0 {
-            this.sequence = 1;
-            let open = proto::PublishOpen {
-                client_id: "outrigger-bench".to_owned(),
-                ..Default::default()
-            };
-            return Poll::Ready(Some(PublishStreamRequest {
-                message: Some(Request::Open(open)),
-            }));
-        }
-        if this.left == 0 {
-            return Poll::Ready(None);
-        }
-        let count = this.batch.min(this.left as usize);
-        match ready!(this.room.poll_acquire_many(context, count as u32)) {
-            // Given back by the answer.
-            Some(room) => room.forget(),
-            None => return Poll::Ready(None),
-        }
-        this.left -= count as u64;
-        let batch = batch(&this.topic, &this.value, this.sequence, count);
-        this.sequence += 1;
-        Poll::Ready(Some(batch))
-    }
-}
-
-fn batch(topic: &str, value: &bytes::Bytes, sequence: u64, count: usize) -> PublishStreamRequest {
-    let record = || proto::Record {
-        topic: topic.to_owned(),
-        // Counted, not copied.
-        value: Some(value.clone()),
-        ..Default::default()
-    };
-    PublishStreamRequest {
-        message: Some(Request::Batch(proto::PublishBatch {
-            sequence,
-            records: std::iter::repeat_with(record).take(count).collect(),
-            ack_level: 0,
-        })),
+    /// Waits for the others. Says when they began, and to one of them that it is the one.
+    async fn wait(&self) -> (Instant, bool) {
+        let is_the_one = self.together.wait().await.is_leader();
+        (*self.at.get_or_init(Instant::now), is_the_one)
     }
 }

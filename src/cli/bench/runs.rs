@@ -7,9 +7,11 @@ use serde_json::json;
 
 use super::{
     Kind, Options,
+    latencies::Latencies,
     load::Load,
+    pace::Schedule,
     process::{Target, cpu_seconds},
-    publish,
+    publish::{self, How, Mode},
     sheet::{Run, Sheet},
     subscribe,
 };
@@ -29,7 +31,7 @@ pub(super) struct Bed {
 impl Bed {
     /// Nothing is made yet.
     pub(super) fn new(kind: Kind, options: Options, config: Config) -> Self {
-        let load = Load::new(&options);
+        let load = Load::new(&options, kind);
         Self {
             kind,
             options,
@@ -40,10 +42,14 @@ impl Bed {
         }
     }
 
-    /// Makes all runs, and shows their figures; nothing when a signal came first. A topic of the bench's own is deleted in any case.
-    pub(super) async fn measure(mut self, mut signals: Signals) -> anyhow::Result<Option<String>> {
+    /// Makes the topic and does `work` with it; nothing when a signal came first. A topic of the bench's own is deleted in any case.
+    pub(super) async fn measure<T>(
+        mut self,
+        signals: &mut Signals,
+        work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
         let measured = tokio::select! {
-            measured = self.figures() => measured.map(Some),
+            measured = self.on_topic(work) => measured.map(Some),
             _ = signals.stop() => Ok(None),
         };
         for topic in &self.topics {
@@ -54,13 +60,13 @@ impl Bed {
         measured
     }
 
-    async fn figures(&mut self) -> anyhow::Result<String> {
+    async fn on_topic<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let topic = self.load.topic.clone();
         self.create(&topic, self.options.topic.is_none()).await?;
-        match self.kind {
-            Kind::Publish | Kind::Subscribe => self.runs().await,
-            Kind::Latency(pace) => self.latency(pace).await,
-        }
+        work(self).await
     }
 
     /// Creates a topic if it is not there, to be deleted at the end if it is the bench's own.
@@ -85,7 +91,8 @@ impl Bed {
         }
     }
 
-    async fn runs(&mut self) -> anyhow::Result<String> {
+    /// Makes all runs.
+    pub(super) async fn runs(&mut self) -> anyhow::Result<Sheet> {
         self.partitions = self.prepare().await?;
         let target = self.target()?;
         let mut sheet = self.sheet();
@@ -101,16 +108,12 @@ impl Bed {
             }
         }
         target.stop()?;
-        Ok(if self.options.json {
-            sheet.json()
-        } else {
-            sheet.table()
-        })
+        Ok(sheet)
     }
 
     /// Fills the topic for subscribers, and says how many partitions it has.
     pub(super) async fn prepare(&self) -> anyhow::Result<usize> {
-        let fill = self.kind != Kind::Publish;
+        let fill = !matches!(self.kind, Kind::Publish(_));
         let window = self.direct_window();
         self.blocking(move |config, load| {
             let producer = direct::Producer::connect(config, &load.topic)?;
@@ -125,15 +128,16 @@ impl Bed {
 
     pub(super) async fn through(&self, target: &Target, number: u16) -> anyhow::Result<Run> {
         let before = (cpu_seconds("self")?, target.cpu_seconds()?);
-        let (records, took, since_init) = match self.kind {
-            Kind::Publish => {
-                let took = publish::publish(&self.load, &target.address).await?;
-                (self.load.records, took, None)
+        let (records, took, since_init, latency) = match self.kind {
+            Kind::Publish(how) => {
+                let took = publish::publish(&self.load, how, &target.address).await?;
+                let latency = how.rate().map(|_| took.latencies.shares());
+                (self.load.records, took.span, None, latency)
             }
             Kind::Subscribe | Kind::Latency(_) => {
                 let group = self.group("sidecar", number);
                 let took = subscribe::subscribe(&self.load, &target.address, group, |_| ()).await?;
-                (took.records, took.delivering, Some(took.since_init))
+                (took.records, took.delivering, Some(took.since_init), None)
             }
         };
         Ok(Run {
@@ -142,6 +146,7 @@ impl Bed {
             seconds_since_init: since_init.map(|took| took.as_secs_f64()),
             client_cpu: cpu_seconds("self")? - before.0,
             sidecar_cpu: Some(target.cpu_seconds()? - before.1),
+            latency,
         })
     }
 
@@ -153,7 +158,7 @@ impl Bed {
         let group = self.group("direct", number);
         let window = self.direct_window();
         let run = self.blocking(move |config, load| match kind {
-            Kind::Publish => publish_directly(config, load, window),
+            Kind::Publish(how) => publish_directly(config, load, how, window),
             Kind::Subscribe | Kind::Latency(_) => {
                 subscribe_directly(config, load, &group, partitions)
             }
@@ -162,8 +167,26 @@ impl Bed {
     }
 
     fn direct_window(&self) -> u64 {
-        let streams = self.load.streams_window(&self.config);
-        self.options.direct_window.unwrap_or(streams)
+        let sidecar = self.unanswered();
+        self.options.direct_window.unwrap_or(sidecar)
+    }
+
+    /// How many records all streams, or calls, together may have unanswered, as configured.
+    fn unanswered(&self) -> u64 {
+        let publish = &self.config.publish;
+        let all = self.load.window(
+            publish.max_in_flight_records as u64,
+            publish.max_in_flight_bytes as u64,
+        );
+        let each = self.load.window(
+            publish.stream_window_records as u64,
+            publish.stream_window_bytes as u64,
+        );
+        let asked = match self.kind {
+            Kind::Publish(how) if how.mode == Mode::Unary => how.calls.into(),
+            _ => each * self.load.streams as u64,
+        };
+        asked.min(all).max(1)
     }
 
     /// A group of its own for each run.
@@ -182,23 +205,28 @@ impl Bed {
     }
 
     fn sheet(&self) -> Sheet {
-        let Options {
+        let Load {
             records,
-            size,
             batch,
             streams,
-            runs,
+            connections,
             ..
-        } = self.options;
+        } = self.load;
+        let Options { size, runs, .. } = self.options;
         let linger = self.config.publish.linger;
-        let window = self.load.streams_window(&self.config);
+        let window = self.unanswered();
         let (what, mut load) = match self.kind {
-            Kind::Publish => (
+            Kind::Publish(how) => (
                 format!(
-                    "publish, acks=all, linger {linger:?}, {batch} records a message, {window} unanswered (direct {})",
+                    "publish, acks=all, linger {linger:?}, {}, {window} unanswered (direct {})",
+                    how.words(batch),
                     self.direct_window()
                 ),
                 json!({
+                    "path": "publish",
+                    "mode": format!("{:?}", how.mode).to_lowercase(),
+                    "calls": how.calls,
+                    "rate": how.rate(),
                     "linger_seconds": linger.as_secs_f64(),
                     "batch": batch,
                     "window_records": window,
@@ -207,18 +235,22 @@ impl Bed {
             ),
             Kind::Subscribe | Kind::Latency(_) => (
                 format!("subscribe, window {} records", self.options.window),
-                json!({ "window_records": self.options.window, "window_bytes": self.options.window_bytes }),
+                json!({
+                    "path": "subscribe",
+                    "window_records": self.options.window,
+                    "window_bytes": self.options.window_bytes,
+                }),
             ),
         };
-        load["path"] = json!(format!("{:?}", self.kind).to_lowercase());
         load["records"] = json!(records);
         load["value_bytes"] = json!(size);
         load["streams"] = json!(streams);
+        load["connections"] = json!(connections);
         load["partitions"] = json!(self.partitions);
         load["runs"] = json!(runs);
         Sheet::new(
             format!(
-                "{what}: {records} records of {size} B a run, {streams} stream(s), {} partitions, {runs} runs of each after a warm-up",
+                "{what}: {records} records of {size} B a run, {streams} stream(s), {connections} connection(s), {} partitions, {runs} runs of each after a warm-up",
                 self.partitions
             ),
             load,
@@ -226,17 +258,28 @@ impl Bed {
     }
 }
 
-fn publish_directly(config: &Config, load: &Load, window: u64) -> anyhow::Result<Run> {
+fn publish_directly(config: &Config, load: &Load, how: How, window: u64) -> anyhow::Result<Run> {
     let producer = direct::Producer::connect(config, &load.topic)?;
     producer.warm_up(&load.value)?;
     let before = cpu_seconds("self")?;
-    let took = producer.run(load.records, &load.value, window, None)?;
+    let (took, latency) = match how.rate() {
+        None => (producer.run(load.records, &load.value, window, None)?, None),
+        Some(rate) => {
+            let schedule = Schedule::begin(rate);
+            let due = |record| schedule.wait(record);
+            let value = load.value.to_vec();
+            let took = producer.paced(load.records, due, value, None, |_, _| ())?;
+            let latency = took.into_iter().collect::<Latencies>().shares();
+            (schedule.begun.elapsed(), Some(latency))
+        }
+    };
     Ok(Run {
         records: load.records,
         seconds: took.as_secs_f64(),
         seconds_since_init: None,
         client_cpu: cpu_seconds("self")? - before,
         sidecar_cpu: None,
+        latency,
     })
 }
 
@@ -254,5 +297,6 @@ fn subscribe_directly(
         seconds_since_init: Some(read.since_init.as_secs_f64()),
         client_cpu: cpu_seconds("self")? - before,
         sidecar_cpu: None,
+        latency: None,
     })
 }

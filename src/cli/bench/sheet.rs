@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use super::latencies::{SHARES, named};
+
 /// One run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Run {
@@ -15,6 +17,8 @@ pub(super) struct Run {
     pub(super) client_cpu: f64,
     /// Absent for a direct run.
     pub(super) sidecar_cpu: Option<f64>,
+    /// In seconds, of a run at a rate.
+    pub(super) latency: Option<[f64; SHARES.len()]>,
 }
 
 impl Run {
@@ -42,6 +46,7 @@ impl Run {
             "seconds_since_init": self.seconds_since_init,
             "client_cpu_seconds": self.client_cpu,
             "sidecar_cpu_seconds": self.sidecar_cpu,
+            "latency_seconds": self.latency.map(named),
         })
     }
 }
@@ -49,7 +54,7 @@ impl Run {
 /// The middle, and the ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
-    median: f64,
+    pub(super) median: f64,
     min: f64,
     max: f64,
 }
@@ -81,9 +86,9 @@ impl Spread {
 /// One line of a sheet.
 struct Figure {
     /// In JSON.
-    key: &'static str,
+    key: String,
     /// In the table.
-    name: &'static str,
+    name: String,
     spread: Spread,
     /// To print.
     digits: usize,
@@ -122,7 +127,7 @@ impl Sheet {
         };
         let client = |run: &Run| run.per_million(run.client_cpu);
         let own = |run: &Run| Some(run.per_million(run.sidecar_cpu?));
-        [
+        let figures = [
             (
                 "sidecar_rate",
                 "sidecar, records/s",
@@ -183,17 +188,59 @@ impl Sheet {
                 Spread::of(both().filter_map(|(s, d)| Some(own(s)? / d.total_cpu()))),
                 2,
             ),
-        ]
-        .into_iter()
-        .filter_map(|(key, name, spread, digits)| {
-            Some(Figure {
-                key,
-                name,
-                spread: spread?,
-                digits,
+        ];
+        let figures = figures
+            .map(|(key, name, spread, digits)| (key.to_owned(), name.to_owned(), spread, digits));
+        figures
+            .into_iter()
+            .chain(self.latencies())
+            .filter_map(|(key, name, spread, digits)| {
+                Some(Figure {
+                    key,
+                    name,
+                    spread: spread?,
+                    digits,
+                })
             })
+            .collect()
+    }
+
+    /// Of runs at a rate: each share through both paths in milliseconds, and what the sidecar adds in microseconds.
+    fn latencies(&self) -> impl Iterator<Item = (String, String, Option<Spread>, usize)> {
+        SHARES.iter().enumerate().flat_map(|(index, (share, _))| {
+            let of = move |run: &Run| Some(run.latency?[index]);
+            let sidecar = self.pairs.iter().filter_map(move |(run, _)| of(run));
+            let direct = (self.pairs.iter()).filter_map(move |(_, run)| of(run.as_ref()?));
+            let added = (self.pairs.iter())
+                .filter_map(move |(sidecar, direct)| Some(of(sidecar)? - of(direct.as_ref()?)?));
+            [
+                (
+                    format!("sidecar_{share}_ms"),
+                    format!("sidecar, {share}, ms"),
+                    Spread::of(sidecar.map(|seconds| seconds * 1e3)),
+                    3,
+                ),
+                (
+                    format!("direct_{share}_ms"),
+                    format!("direct, {share}, ms"),
+                    Spread::of(direct.map(|seconds| seconds * 1e3)),
+                    3,
+                ),
+                (
+                    format!("added_{share}_us"),
+                    format!("added, {share}, µs"),
+                    Spread::of(added.map(|seconds| seconds * 1e6)),
+                    0,
+                ),
+            ]
         })
-        .collect()
+    }
+
+    /// One figure, if there is such a one.
+    pub(super) fn spread(&self, key: &str) -> Option<Spread> {
+        let mut figures = self.figures().into_iter();
+        let figure = figures.find(|figure| figure.key == key);
+        figure.map(|figure| figure.spread)
     }
 
     pub(super) fn table(&self) -> String {
@@ -215,11 +262,11 @@ impl Sheet {
         lines.join("\n")
     }
 
-    pub(super) fn json(&self) -> String {
+    pub(super) fn json(&self) -> Value {
         let figures: serde_json::Map<String, Value> = self
             .figures()
             .into_iter()
-            .map(|figure| (figure.key.to_owned(), figure.spread.json()))
+            .map(|figure| (figure.key, figure.spread.json()))
             .collect();
         let runs: Vec<Value> = self
             .pairs
@@ -235,7 +282,6 @@ impl Sheet {
             "figures": figures,
             "runs": runs,
         })
-        .to_string()
     }
 }
 
@@ -291,7 +337,28 @@ mod tests {
             seconds_since_init: None,
             client_cpu,
             sidecar_cpu,
+            latency: None,
         }
+    }
+
+    #[test]
+    fn what_the_sidecar_adds_to_a_latency_is_told_pair_by_pair() {
+        let timed = |p50| Run {
+            latency: Some([p50, 0.002, 0.003, 0.004, 0.005]),
+            ..run(1.0, 1.0, None)
+        };
+        let mut sheet = Sheet::new("what".to_owned(), Value::Null);
+        sheet.add(timed(0.0013), Some(timed(0.0010)));
+        sheet.add(timed(0.0016), Some(timed(0.0015)));
+        let table = sheet.table();
+        for line in [
+            "  sidecar, p50, ms                   1.450 (1.300 to 1.600)",
+            "  added, p50, µs                     200 (100 to 300)",
+            "  direct, max, ms                    5.000 (5.000 to 5.000)",
+        ] {
+            assert!(table.contains(line), "{line}\n{table}");
+        }
+        assert!(sheet.spread("added_p99.9_us").is_some());
     }
 
     #[test]
@@ -348,7 +415,7 @@ mod tests {
         let mut sheet = Sheet::new("what".to_owned(), Value::Null);
         sheet.add(run(4.0, 1.0, Some(2.0)), None);
         assert!(!sheet.table().contains("direct"), "{}", sheet.table());
-        let json: Value = serde_json::from_str(&sheet.json()).unwrap();
+        let json = sheet.json();
         assert_eq!(json["figures"]["sidecar_rate"]["median"], 500_000.0);
         assert_eq!(json["runs"][0]["path"], "sidecar");
     }

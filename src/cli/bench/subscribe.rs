@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     STALLED,
-    load::{Load, connect},
+    load::{Load, connections},
 };
 use crate::{
-    cli::client::refusal,
+    cli::client::{Connection, refusal},
     grpc::proto::{
         self, SubscribeRequest, settle_item::Action, subscribe_request::Message as Request,
         subscribe_response::Message as Response,
@@ -65,11 +65,13 @@ pub(super) async fn subscribe(
         last: OnceLock::new(),
         done: CancellationToken::new(),
     });
+    let connections = connections(load.connections, address).await?;
     let mut streams = JoinSet::new();
-    for _ in 0..load.streams {
-        let (load, address) = (load.clone(), address.to_owned());
+    for connection in connections.iter().cycle().take(load.streams) {
+        let (load, connection) = (load.clone(), connection.clone());
         let (group, progress, take) = (group.clone(), Arc::clone(&progress), take.clone());
-        streams.spawn(async move { subscribe_one(&load, &address, group, &progress, take).await });
+        streams
+            .spawn(async move { subscribe_one(&load, connection, group, &progress, take).await });
     }
     while let Some(stream) = streams.join_next().await {
         stream??;
@@ -85,13 +87,12 @@ pub(super) async fn subscribe(
 
 async fn subscribe_one(
     load: &Load,
-    address: &str,
+    connection: Connection,
     group: String,
     progress: &Progress,
     take: impl Fn(&proto::Deliveries),
 ) -> anyhow::Result<()> {
-    let mut client =
-        SubscriberServiceClient::new(connect(address).await?).max_decoding_message_size(usize::MAX);
+    let mut client = SubscriberServiceClient::new(connection).max_decoding_message_size(usize::MAX);
     let (requests, receiver) = mpsc::channel(64);
     let send = |message| {
         requests.send(SubscribeRequest {
