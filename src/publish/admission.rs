@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -74,25 +75,39 @@ impl Admission {
 
     /// Waits for room. The claim must fit the bound, or it waits for ever; validation has seen to it. Dropping the future takes nothing.
     pub async fn admit(&self, claim: Claim) -> Admitted {
+        match self.ask(claim) {
+            Ok(admitted) => admitted,
+            Err(waits) => waits.await,
+        }
+    }
+
+    /// Room that is there now, or the wait for it: for who asks often, and mostly need not wait.
+    pub(super) fn ask(
+        &self,
+        claim: Claim,
+    ) -> Result<Admitted, Pin<Box<impl Future<Output = Admitted>>>> {
         let recorder = metrics::publish();
         if claim.usage == Usage::default() {
             // All of it is known by its message ids.
-            return self.admitted(Claim {
+            return Ok(self.admitted(Claim {
                 parts: Vec::new(),
                 ..claim
-            });
+            }));
         }
         let (mut asked, room) = match self.0.ask(claim) {
             Ok(claim) => {
                 recorder.admitted_after(Duration::ZERO);
-                return self.admitted(claim);
+                return Ok(self.admitted(claim));
             }
             Err(waits) => waits,
         };
-        let (_counted, since) = (recorder.waiting(), Instant::now());
-        room.await.expect("who waits is told, or has gone");
-        recorder.admitted_after(since.elapsed());
-        self.admitted(asked.claim.take().expect("it is taken once"))
+        let (counted, since) = (recorder.waiting(), Instant::now());
+        Err(Box::pin(async move {
+            let _counted = counted;
+            room.await.expect("who waits is told, or has gone");
+            recorder.admitted_after(since.elapsed());
+            self.admitted(asked.claim.take().expect("it is taken once"))
+        }))
     }
 
     fn admitted(&self, claim: Claim) -> Admitted {

@@ -107,18 +107,25 @@ impl<'a> Session<'a> {
     ) -> Result<(), Failure> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
         loop {
-            if admitting.is_none()
-                && let Some(mut next) = self.queue.pop_front()
-            {
-                let (asked, room) = self.publisher.0.ids.look(&next.records, next.usage);
-                next.asked = asked;
-                admitting = Some((self.admit(&next, room), next));
-            }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
                     self.queue.push_front(waiting);
                 }
                 self.stop();
+            }
+            if admitting.is_none()
+                && let Some(mut next) = self.queue.pop_front()
+            {
+                match self.admit(&mut next) {
+                    Ok(admitted) => {
+                        self.hand_over(next, admitted).await;
+                        if output.is_closed() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Err(waits) => admitting = Some((waits, next)),
+                }
             }
             let idle = admitting.is_none()
                 && self.in_flight == 0
@@ -162,12 +169,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn admit(&self, next: &Queued, room: Usage) -> Admitting<'a> {
-        let publisher = self.publisher;
+    /// Room for a batch, or the wait for it.
+    fn admit(&self, next: &mut Queued) -> Result<Admitted, Admitting<'a>> {
+        let (publisher, until) = (self.publisher, next.until.into());
+        let (asked, room) = publisher.0.ids.look(&next.records, next.usage);
+        next.asked = asked;
         let claim = publisher.claim(self.claimant, &next.records, room);
-        let admitted =
-            tokio::time::timeout_at(next.until.into(), publisher.0.admission.admit(claim));
-        Box::pin(async { admitted.await.ok() })
+        publisher.0.admission.ask(claim).map_err(|waits| {
+            let admitted = tokio::time::timeout_at(until, waits);
+            Box::pin(async { admitted.await.ok() }) as Admitting<'a>
+        })
     }
 
     fn read(&mut self, read: Option<Result<Batch, Failure>>) {
