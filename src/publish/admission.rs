@@ -157,6 +157,10 @@ impl Inner {
     /// The claim, if there is room for it now.
     fn ask(&self, claim: Claim) -> Result<Claim, (Waiting<'_>, oneshot::Receiver<()>)> {
         let mut state = self.state();
+        if state.shares.take(&claim) {
+            state.note();
+            return Ok(claim);
+        }
         let ticket = state.next;
         state.next += 1;
         let granted = state.shares.ask(ticket, claim.clone());
@@ -191,6 +195,10 @@ impl State {
                 let _ = told.send(());
             }
         }
+        self.note();
+    }
+
+    fn note(&mut self) {
         self.marks.note(self.shares.used());
     }
 }

@@ -83,6 +83,19 @@ impl Shares {
         self.used
     }
 
+    /// Takes room at once, if there is some and it is nobody else's turn: what nearly every request does.
+    pub(super) fn take(&mut self, claim: &Claim) -> bool {
+        let held = self.accounts.get(&claim.claimant);
+        let is_first = self.turns.is_empty() && held.is_none_or(|held| held.waiting.is_empty());
+        let used = held.map(|held| held.used).unwrap_or_default();
+        let has_room = self.used.fits(claim.usage, self.bound) && self.is_fair(used, claim.usage);
+        let is_free = is_first && has_room && self.full(claim).is_none();
+        if is_free {
+            self.book(claim);
+        }
+        is_free
+    }
+
     /// Asks for room, under a number higher than all before; says who gets some now, which may be this one, or nobody.
     pub(super) fn ask(&mut self, ticket: Ticket, claim: Claim) -> Vec<Ticket> {
         let claimant = claim.claimant;
@@ -148,14 +161,19 @@ impl Shares {
         self.leave_place(claimant);
         let account = self.accounts.get_mut(&claimant).expect("it waits");
         let (_, claim) = account.waiting.pop_front().expect("it waits");
+        self.book(&claim);
+        self.take_turn(claimant);
+        for (partition, _) in &claim.parts {
+            self.let_go(*partition);
+        }
+    }
+
+    fn book(&mut self, claim: &Claim) {
+        let account = self.accounts.entry(claim.claimant).or_default();
         account.used.add(claim.usage);
         self.used.add(claim.usage);
         for (partition, usage) in &claim.parts {
             self.partitions.entry(*partition).or_default().add(*usage);
-        }
-        self.take_turn(claimant);
-        for (partition, _) in &claim.parts {
-            self.let_go(*partition);
         }
     }
 

@@ -365,14 +365,17 @@ async fn in_time<T>(wait: impl Future<Output = T>) -> T {
 /// By partition: offsets and values.
 pub type Log = BTreeMap<i32, Vec<(i64, Option<Vec<u8>>)>>;
 
-/// Where a partition begins and ends. A broker that was just made its leader may not know it yet.
+/// Where a partition begins and ends. A broker that was just made its leader may not know it yet, and one that was away may not know of a leader.
 fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
     let begun = Instant::now();
     loop {
         match consumer.fetch_watermarks(topic, partition, PATIENCE) {
             Ok(watermarks) => return watermarks,
-            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::NotLeaderForPartition))
-                if begun.elapsed() < PATIENCE => {}
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownPartition,
+            )) if begun.elapsed() < PATIENCE => {}
             Err(error) => panic!("{topic}[{partition}]: {error}"),
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -204,7 +204,10 @@ proptest! {
                     let parts = part.map(|partition| (partition, usage));
                     let claim = Claim { claimant: Claimant::Stream(who), usage, parts: parts.into_iter().collect() };
                     model.waiting.push((ticket, claim.clone()));
-                    let granted = shares.ask(ticket, claim);
+                    let granted = match shares.take(&claim) {
+                        true => vec![ticket],
+                        false => shares.ask(ticket, claim),
+                    };
                     model.granted(&granted, bound);
                 }
                 Step::GiveBack(which) if !model.held.is_empty() => {
