@@ -52,18 +52,24 @@ impl CommitLog {
                 partitions.map(|partition| (partition.id(), 0)).collect();
             Some(positions).filter(|positions| !positions.is_empty())
         });
-        let mut list = TopicPartitionList::new();
-        for partition in positions.keys() {
-            list.add_partition_offset(TOPIC, *partition, Offset::Beginning)
-                .unwrap();
-        }
-        consumer.assign(&list).unwrap();
-        Self {
+        let log = Self {
             consumer,
             group: group.to_owned(),
             topic: topic.to_owned(),
             positions,
+        };
+        log.read_on();
+        log
+    }
+
+    /// From where it is: a broker that has just become the leader may not know yet that what was read is valid, and the reader would stop.
+    fn read_on(&self) {
+        let mut list = TopicPartitionList::new();
+        for (partition, position) in &self.positions {
+            list.add_partition_offset(TOPIC, *partition, Offset::Offset(*position))
+                .unwrap();
         }
+        self.consumer.assign(&list).unwrap();
     }
 
     /// The next commit of the group, if it comes in time.
@@ -73,8 +79,10 @@ impl CommitLog {
             .consumer
             .poll(until.saturating_duration_since(Instant::now()))
         {
-            // Brokers that are away are no news here.
-            let Ok(message) = message else { continue };
+            let Ok(message) = message else {
+                self.read_on();
+                continue;
+            };
             self.positions
                 .insert(message.partition(), message.offset() + 1);
             let commit = commit(message.key(), message.payload());
