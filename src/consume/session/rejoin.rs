@@ -41,8 +41,8 @@ impl Session {
             return;
         }
         match self.rejoin {
-            // Whoever has left for a dead application joins anew in any case.
-            Rejoin::Due(_) if self.liveness.is_away() => self.rejoin = Rejoin::Needless,
+            // Whoever has left for a dead application joins anew when there is somebody again, and not before.
+            _ if self.liveness.is_away() => self.rejoin = Rejoin::Needless,
             Rejoin::Due(at) if now >= at => {
                 self.repeat_commits();
                 self.rejoin = Rejoin::Proving;

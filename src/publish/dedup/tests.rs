@@ -1,3 +1,5 @@
+//! The table of message ids against a simple model, and its bounds one by one.
+
 use proptest::prelude::*;
 
 use super::*;

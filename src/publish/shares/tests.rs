@@ -1,3 +1,5 @@
+//! The shares against a model that looks at everything, and the rules one by one.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
