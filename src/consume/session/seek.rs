@@ -62,9 +62,11 @@ impl Session {
             return;
         }
         let owned = self.slots.values().map(|slot| slot.partition.clone());
+        let mut owned: Vec<TopicPartition> = owned.collect();
+        // Partitions come in any order; their positions are told in theirs.
+        owned.sort();
         let topics = self.subscription.topics.clone();
-        self.consumer
-            .look_up_target(topics, owned.collect(), target);
+        self.consumer.look_up_target(topics, owned, target);
         self.seeking = Some(Seeking {
             generation: self.generation,
             answer,
