@@ -311,10 +311,22 @@ fn errors_that_pass_are_not_noticed() {
 }
 
 #[test]
-fn a_batch_that_the_broker_finds_too_large_is_not_written_and_says_so() {
+fn a_batch_that_the_broker_finds_too_large_is_sent_again_in_smaller_ones_until_there_are_none() {
     let bench = Bench::new();
-    bench.inject(&[Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    for delivery in bench.publish(3) {
+    let too_large = Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    bench.inject(&[too_large]);
+    let deliveries = bench.supervised(|| bench.publish(3));
+    let offsets: Vec<_> = deliveries
+        .into_iter()
+        .map(|delivery| match delivery {
+            Delivery::Published { offset, .. } => offset,
+            Delivery::Failed(failure) => panic!("{failure}"),
+        })
+        .collect();
+    assert_eq!(offsets, [Some(1), Some(2), Some(3)]);
+    // At each size in turn, down to the smallest.
+    bench.inject(&[too_large; 6]);
+    for delivery in bench.supervised(|| bench.publish(3)) {
         let Delivery::Failed(failure) = delivery else {
             panic!("{delivery:?}");
         };

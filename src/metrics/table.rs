@@ -129,7 +129,7 @@ pub(super) const TABLE: &[Metric] = &[
         SENT_AGAIN,
         Kind::Counter,
         &[],
-        "Records that a producer that failed for good had certainly not written, sent by the one that replaced it.",
+        "Records that were certainly not written and were sent again: by the producer that replaced one that failed for good, or in a smaller batch than one that was too large for its topic.",
     ),
     row(
         DUPLICATES,

@@ -38,6 +38,7 @@ mod frames;
 mod hostile;
 mod inject;
 mod lifecycle;
+mod limits;
 mod liveness;
 mod logs;
 mod membership;

@@ -218,14 +218,16 @@ pub fn set_password(kafka: &Kafka, mechanism: &str, user: &str, password: &str) 
 
 /// Lets `user` do everything with what `what` names.
 pub fn allow(kafka: &Kafka, user: &str, what: &[&str]) {
+    allow_to(kafka, user, &["All"], what);
+}
+
+/// Lets `user` do some things with what `what` names.
+pub fn allow_to(kafka: &Kafka, user: &str, operations: &[&str], what: &[&str]) {
     let principal = format!("User:{user}");
-    let mut arguments = vec![
-        "--add",
-        "--allow-principal",
-        &principal,
-        "--operation",
-        "All",
-    ];
+    let mut arguments = vec!["--add", "--allow-principal", &principal];
+    for operation in operations {
+        arguments.extend(["--operation", operation]);
+    }
     arguments.extend(what);
     kafka.tool("acls", &arguments);
 }

@@ -67,6 +67,9 @@ impl Session {
             return self.resolved(self.generation, nothing);
         }
         let dead_letters = self.subscription.dead_letter_topics();
+        for topic in &dead_letters {
+            self.producer.prepare(topic);
+        }
         self.consumer
             .resolve(self.generation, partitions, start, dead_letters);
     }

@@ -223,16 +223,16 @@ unsafe fn one_group(found: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Gr
     }
 }
 
-/// The settings of a topic, by name; those that are secret or have no value are left out.
+/// The settings of each topic, by name, in the order asked for; those that are secret or have no value are left out.
 pub(in crate::kafka) fn topic_settings<C: ClientContext>(
     client: &Client<C>,
-    name: &str,
+    names: &[String],
     broker: Option<i32>,
     timeout: Duration,
-) -> Answer<BTreeMap<String, String>> {
-    let names = texts(&[name.to_owned()])?;
+) -> Answer<Vec<Answer<BTreeMap<String, String>>>> {
+    let texts = texts(names)?;
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
-    // SAFETY: as in `topics`; the resource is ours to destroy after the call, which copies it.
+    // SAFETY: as in `topics`; the resources are ours to destroy after the call, which copies them.
     unsafe {
         ask(
             client,
@@ -240,41 +240,60 @@ pub(in crate::kafka) fn topic_settings<C: ClientContext>(
             broker,
             timeout,
             |rk, options, queue| {
-                let mut resource = rd::rd_kafka_ConfigResource_new(
-                    rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC,
-                    names[0].as_ptr(),
-                );
-                rd::rd_kafka_DescribeConfigs(rk, &raw mut resource, 1, options, queue);
-                rd::rd_kafka_ConfigResource_destroy(resource);
+                let topic = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+                let resource =
+                    |name: &CString| rd::rd_kafka_ConfigResource_new(topic, name.as_ptr());
+                let mut resources: Vec<_> = texts.iter().map(resource).collect();
+                let (first, count) = (resources.as_mut_ptr(), resources.len());
+                rd::rd_kafka_DescribeConfigs(rk, first, count, options, queue);
+                rd::rd_kafka_ConfigResource_destroy_array(first, count);
             },
             |event| {
                 let result = rd::rd_kafka_event_DescribeConfigs_result(event);
-                let (mut resources, mut entries) = (0, 0);
-                let found =
-                    rd::rd_kafka_DescribeConfigs_result_resources(result, &raw mut resources);
-                let Some(resource) = array(found, resources).first().copied() else {
-                    return Ok(BTreeMap::new());
-                };
-                let code = rd::rd_kafka_ConfigResource_error(resource);
-                if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    let said = text(rd::rd_kafka_ConfigResource_error_string(resource));
-                    return Err((code.into(), said));
-                }
-                let found = rd::rd_kafka_ConfigResource_configs(resource, &raw mut entries);
-                let plain = array(found, entries).iter().filter(|entry| {
-                    rd::rd_kafka_ConfigEntry_is_sensitive(**entry) == 0
-                        && !rd::rd_kafka_ConfigEntry_value(**entry).is_null()
-                });
-                Ok(plain
-                    .map(|entry| {
-                        let name = text(rd::rd_kafka_ConfigEntry_name(*entry));
-                        (name, text(rd::rd_kafka_ConfigEntry_value(*entry)))
-                    })
-                    .collect())
+                let mut count = 0;
+                let found = rd::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
+                let mut found: BTreeMap<String, Answer<BTreeMap<String, String>>> =
+                    array(found, count)
+                        .iter()
+                        .map(|found| {
+                            (
+                                text(rd::rd_kafka_ConfigResource_name(*found)),
+                                settings(*found),
+                            )
+                        })
+                        .collect();
+                let told = |name| found.remove(name).unwrap_or_else(|| Ok(BTreeMap::new()));
+                names.iter().map(told).collect()
             },
         )
     }
-    .flatten()
+}
+
+/// # Safety
+/// `resource` is alive and of an answer.
+unsafe fn settings(
+    resource: *const rd::rd_kafka_ConfigResource_t,
+) -> Answer<BTreeMap<String, String>> {
+    // SAFETY: the caller's promise; each entry lives as long as the resource, the array has the length that comes with it, texts are copied.
+    unsafe {
+        let code = rd::rd_kafka_ConfigResource_error(resource);
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let said = text(rd::rd_kafka_ConfigResource_error_string(resource));
+            return Err((code.into(), said));
+        }
+        let mut count = 0;
+        let found = rd::rd_kafka_ConfigResource_configs(resource, &raw mut count);
+        let plain = array(found, count).iter().filter(|entry| {
+            rd::rd_kafka_ConfigEntry_is_sensitive(**entry) == 0
+                && !rd::rd_kafka_ConfigEntry_value(**entry).is_null()
+        });
+        Ok(plain
+            .map(|entry| {
+                let name = text(rd::rd_kafka_ConfigEntry_name(*entry));
+                (name, text(rd::rd_kafka_ConfigEntry_value(*entry)))
+            })
+            .collect())
+    }
 }
 
 /// # Safety

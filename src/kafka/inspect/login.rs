@@ -17,7 +17,7 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-use super::{Answers, ClusterFacts, GroupFacts, Node, Operation, QUESTION, Questions};
+use super::{Answers, ClusterFacts, GroupFacts, Node, Operation, QUESTION, Questions, TopicFacts};
 use crate::kafka::{Cluster, connection, ffi};
 
 /// The bound of a login. A refusal comes sooner; a broker that answers nothing takes all of it.
@@ -167,14 +167,21 @@ impl Client {
                 .map_err(told),
         };
         let mut settings = BTreeMap::new();
-        for topic in topics.iter().flatten() {
+        let may = |topic: &&TopicFacts| {
             let may = topic.may.as_ref();
-            if may.is_some_and(|may| may.contains(&Operation::DescribeConfigs))
-                && let Ok(found) =
-                    ffi::describe::topic_settings(client, &topic.name, Some(broker), QUESTION)
-            {
-                settings.insert(topic.name.clone(), found);
-            }
+            may.is_some_and(|may| may.contains(&Operation::DescribeConfigs))
+        };
+        let open: Vec<String> = topics
+            .iter()
+            .flatten()
+            .filter(may)
+            .map(|topic| topic.name.clone())
+            .collect();
+        if !open.is_empty()
+            && let Ok(found) = ffi::describe::topic_settings(client, &open, Some(broker), QUESTION)
+        {
+            let found = open.into_iter().zip(found);
+            settings.extend(found.filter_map(|(topic, found)| Some((topic, found.ok()?))));
         }
         let group = questions.group.as_ref();
         Answers {

@@ -18,6 +18,13 @@ pub(super) struct Kept {
     pub(super) record: Record,
 }
 
+impl Kept {
+    /// Where it stands among all records.
+    pub(super) fn order(&self) -> (u64, usize) {
+        (self.number, self.index)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Again(Mutex<Vec<Kept>>);
 
@@ -33,7 +40,7 @@ impl Again {
     /// All of them, in the order to send them in: reports come by partition.
     pub(super) fn take(&self) -> Vec<Kept> {
         let mut all = std::mem::take(&mut *self.kept());
-        all.sort_by_key(|kept| (kept.number, kept.index));
+        all.sort_by_key(Kept::order);
         all
     }
 }

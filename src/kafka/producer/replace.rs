@@ -12,8 +12,9 @@ use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode as Code};
 use tokio::time::Instant;
 
 use super::{
-    Client, Current, Delivery, Producer, connect,
-    reports::{failure, opaque},
+    Delivery,
+    lane::{Client, Current, Lane, connect, emptied},
+    reports::failure,
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
@@ -36,16 +37,16 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The wait between two replacements of clients that fail.
 const PAUSE: Duration = Duration::from_secs(5);
 
-impl Producer {
+impl Lane {
     /// Keeps a client that works; never ends.
-    pub async fn supervise(&self) {
+    pub(super) async fn supervise(&self) {
         let mut certificates = self.cluster.certificates();
         let mut stale = false;
         let mut renew_at = Instant::now();
         let mut refused_since = None;
         loop {
             tokio::select! {
-                () = self.reports.trouble.notified() => {}
+                () = self.succession.trouble.notified() => {}
                 Ok(()) = certificates.changed() => {
                     stale = true;
                     renew_at = Instant::now();
@@ -93,7 +94,7 @@ impl Producer {
         if !is_forbidden {
             tracing::error!(error = %code, "the producer has failed for good and is replaced: {text}");
         }
-        match connect(&self.cluster, &self.reports) {
+        match connect(&self.cluster, &self.reports, &self.succession) {
             Err(error) => {
                 tracing::error!("no new producer could be created: {error}");
                 self.hopeless.store(true, Ordering::Release);
@@ -101,11 +102,12 @@ impl Producer {
             }
             Ok(fresh) => {
                 self.hopeless.store(false, Ordering::Release);
+                let _change = self.change.lock().await;
                 self.close();
-                if !emptied(old).await {
+                if !emptied(old, EMPTYING).await {
                     old.context().gives_up.store(true, Ordering::Release);
                     ffi::purge(old.client());
-                    emptied(old).await;
+                    emptied(old, EMPTYING).await;
                 }
                 self.open(fresh);
                 metrics::publish().replaced("fatal");
@@ -116,20 +118,21 @@ impl Producer {
 
     /// Replaces a client that works by one that has been shown to work.
     async fn renew(&self, old: &Client) -> Result<(), String> {
-        let fresh = connect(&self.cluster, &self.reports)?;
+        let fresh = connect(&self.cluster, &self.reports, &self.succession)?;
         if !reaches(&fresh, PROOF).await {
             discard(fresh);
             return Err("with the new one no broker is reached".to_owned());
         }
+        let _change = self.change.lock().await;
         self.close();
         if old.context().refused().is_some() {
             // They wait for brokers that do not take them; each is told what is known of it.
             old.context().gives_up.store(true, Ordering::Release);
             ffi::purge(old.client());
         }
-        if !emptied(old).await {
+        if !emptied(old, EMPTYING).await {
             old.context().gives_up.store(false, Ordering::Release);
-            self.closed.store(false, Ordering::Release);
+            self.reopen();
             discard(fresh);
             return Err("the old one still has records that Kafka does not acknowledge".to_owned());
         }
@@ -137,31 +140,19 @@ impl Producer {
         Ok(())
     }
 
-    /// From here on no record goes to the current client.
-    fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        // Whoever is handing a record over holds the lock.
-        drop(self.current.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
     fn open(&self, client: Client) {
-        let fresh = Current {
-            topics: std::collections::HashMap::new(),
-            client,
-        };
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *current, fresh);
+        let old = std::mem::replace(&mut *current, Current::new(client));
         self.send_again(&mut current);
-        self.closed.store(false, Ordering::Release);
         drop(current);
-        self.reports.room.notify_waiters();
+        self.reopen();
         drop(old.topics);
         discard(old.client);
     }
 
     /// Sends what the clients before did not.
     fn send_again(&self, current: &mut Current) {
-        let again = self.reports.again.take();
+        let again = self.succession.again.take();
         if again.is_empty() {
             return;
         }
@@ -170,21 +161,12 @@ impl Producer {
             "records that the producer before has certainly not written are sent again"
         );
         metrics::publish().sent_again.increment(again.len() as u64);
-        for kept in again {
-            let sent = match self.is_overdue(kept.batch) {
-                true => Err(Code::MessageTimedOut),
-                false => current.send(&kept.record, opaque(kept.batch, kept.index)),
-            };
-            if let Err(code) = sent {
-                let failure = failure(code, &kept.record.topic, Persistence::NotPersisted);
-                self.complete(kept.batch, kept.index, Delivery::failed(failure));
-            }
-        }
+        self.send_kept(current, again);
     }
 
     /// Answers what was kept for a client that does not come.
     pub(super) fn give_up_kept(&self, why: impl Fn(&str) -> Failure) {
-        for kept in self.reports.again.take() {
+        for kept in self.succession.again.take() {
             let failure = why(&kept.record.topic);
             self.complete(kept.batch, kept.index, Delivery::failed(failure));
         }
@@ -226,7 +208,7 @@ impl Producer {
         let client = self.client();
         let (code, text) = fatal(&client)?;
         client.context().wanted.store(true, Ordering::Relaxed);
-        self.reports.trouble.notify_one();
+        self.succession.trouble.notify_one();
         (error::reason(code) == Reason::KafkaNotAuthorized).then(|| forbidden(&text))
     }
 }
@@ -248,18 +230,6 @@ fn fatal(client: &Client) -> Option<(Code, String)> {
         return None;
     }
     client.client().fatal_error()
-}
-
-/// Waits until every record of the client has its report, or the time is over.
-async fn emptied(client: &Client) -> bool {
-    let deadline = Instant::now() + EMPTYING;
-    while client.in_flight_count() > 0 {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    true
 }
 
 async fn reaches(client: &Client, within: Duration) -> bool {

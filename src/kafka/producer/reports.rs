@@ -12,31 +12,34 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Message, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
-    producer::ProducerContext, types::RDKafkaErrorCode as Code,
+    ClientContext, Message,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    message::{BorrowedMessage, DeliveryResult},
+    producer::ProducerContext,
+    types::RDKafkaErrorCode as Code,
 };
 use tokio::sync::Notify;
 
 use super::{
     Delivery, PartitionCounts, Trust,
-    again::{Again, Kept},
+    again::Kept,
     batches::{BatchId, Batches},
+    lane::Succession,
+    oversized::Oversized,
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
     kafka::{Cluster, connection::Connection, context, error, ffi, statistics::Statistics},
-    record::Record,
 };
 
 /// The open batches, whichever client their records were handed to.
 pub(super) struct Reports {
     // A std mutex: sections are a few instructions and nothing awaits inside.
     pub(super) batches: Mutex<Batches>,
-    pub(super) again: Again,
+    pub(super) oversized: Oversized,
     pub(super) room: Notify,
     pub(super) trust: Trust,
-    /// A client has failed for good, or is refused by the brokers.
-    pub(super) trouble: Notify,
     pub(super) partitions: PartitionCounts,
 }
 
@@ -44,6 +47,7 @@ pub(super) struct Reports {
 pub(in crate::kafka) struct Callbacks {
     pub(super) statistics: Statistics,
     pub(super) reports: Arc<Reports>,
+    pub(super) succession: Arc<Succession>,
     pub(super) cluster: Cluster,
     pub(super) connection: Connection,
     pub(super) fatal: AtomicBool,
@@ -56,20 +60,6 @@ pub(in crate::kafka) struct Callbacks {
 impl Reports {
     pub(super) fn batches(&self) -> MutexGuard<'_, Batches> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps a record for the next client.
-    fn keep(&self, batch: BatchId, index: usize, record: Record) {
-        let registered = self.batches().registered(batch);
-        if let Some((number, _)) = registered {
-            self.again.keep(Kept {
-                batch,
-                index,
-                number,
-                record,
-            });
-            self.trouble.notify_one();
-        }
     }
 
     pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
@@ -107,12 +97,26 @@ impl Callbacks {
         }
     }
 
+    /// Takes a record out of its report, to be sent again.
+    fn take(&self, batch: BatchId, index: usize, message: &BorrowedMessage<'_>) -> Option<Kept> {
+        let (number, _) = self.reports.batches().registered(batch)?;
+        Some(Kept {
+            batch,
+            index,
+            number,
+            record: ffi::sent(message),
+        })
+    }
+
     fn report(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let reports = &*self.reports;
         let (batch, index) = (BatchId((opaque >> 32) as u32), opaque & 0xffff_ffff);
         let delivery = match result {
             Ok(message) => {
                 self.connection.works();
+                if reports.oversized.any() {
+                    reports.overtaken(batch, index, message);
+                }
                 let offset = reports.batches().true_offset(
                     message.topic(),
                     message.partition(),
@@ -132,8 +136,20 @@ impl Callbacks {
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                 let persistence = ffi::persistence(message);
-                if persistence == Persistence::NotPersisted && self.is_over(code) {
-                    return reports.keep(batch, index, ffi::sent(message));
+                let is_kept = persistence == Persistence::NotPersisted;
+                if is_kept && self.is_over(code) {
+                    if let Some(kept) = self.take(batch, index, message) {
+                        self.succession.again.keep(kept);
+                        self.succession.trouble.notify_one();
+                    }
+                    return;
+                }
+                if is_kept
+                    && code == Code::MessageSizeTooLarge
+                    && let Some(kept) = self.take(batch, index, message)
+                    && self.may_be_a_neighbour(&kept.record)
+                {
+                    return reports.oversized.keep(self.succession.place, kept);
                 }
                 let refused = match (code, persistence) {
                     // It waited for a broker that would take us.
@@ -163,7 +179,7 @@ impl ClientContext for Callbacks {
         }
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         self.connection.failed(code, reason);
-        self.reports.trouble.notify_one();
+        self.succession.trouble.notify_one();
         context::error("producer", &error, reason);
     }
 

@@ -1,0 +1,309 @@
+//! A client and its successors: records are handed to the one of now.
+//!
+//! Not here: when a client is replaced (`replace`), which topics go where (`limits`). What always holds: a record is handed to one client,
+//! and to none while the lane is closed.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    producer::{Producer as _, ThreadedProducer},
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    BatchId, Delivery, SendFull,
+    again::{Again, Kept},
+    limits::Place,
+    reports::{Callbacks, Reports, failure, opaque},
+};
+use crate::{
+    failure::{Failure, Persistence},
+    kafka::{Cluster, connection::Connection, ffi, statistics::Statistics},
+    record::Record,
+};
+
+/// librdkafka's default of `batch.size`.
+const BATCH_SIZE: usize = 1_000_000;
+
+pub(super) type Client = Arc<ThreadedProducer<Callbacks>>;
+
+pub(super) struct Lane {
+    pub(super) cluster: Cluster,
+    pub(super) reports: Arc<Reports>,
+    pub(super) succession: Arc<Succession>,
+    pub(super) current: RwLock<Current>,
+    /// Set while a client is being emptied before another takes over: order would be lost otherwise.
+    pub(super) closed: AtomicBool,
+    /// The client has failed for good, and no other could be made: nothing waits for one.
+    pub(super) hopeless: AtomicBool,
+    /// Held by who closes it, until it is open again.
+    pub(super) change: tokio::sync::Mutex<()>,
+}
+
+/// What a client leaves to the next.
+pub(super) struct Succession {
+    pub(super) again: Again,
+    /// A client has failed for good, or is refused by the brokers.
+    pub(super) trouble: Notify,
+    pub(super) place: Place,
+    /// No batch of more than one record is larger; librdkafka's `batch.size`, or `message.max.bytes` where that is less.
+    pub(super) batch_bytes: usize,
+}
+
+/// The client that records are handed to.
+pub(super) struct Current {
+    // Handles hold the client, so the order of the fields does not matter to librdkafka's rule (handles go first).
+    pub(super) topics: HashMap<String, ffi::Topic<Client>>,
+    pub(super) client: Client,
+}
+
+/// Why a client is not given a record.
+enum Refusal {
+    /// Another is on its way.
+    Closed,
+    /// Brokers take nothing from it.
+    Failed(Failure),
+}
+
+impl Current {
+    /// Topic handles that are kept; beyond it they are opened for one batch and closed again.
+    const MAX_TOPICS: usize = 10_000;
+
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            topics: HashMap::new(),
+            client,
+        }
+    }
+
+    /// Sends a record, to a topic whose handle may still have to be opened.
+    pub(super) fn send(&mut self, record: &Record, opaque: usize) -> Result<(), Code> {
+        let client = Arc::clone(&self.client);
+        if let Some(topic) = self.topics.get(&record.topic) {
+            return topic.produce(client.client(), record, opaque);
+        }
+        let topic = ffi::Topic::open(client.client(), Arc::clone(&client), &record.topic)?;
+        let sent = topic.produce(client.client(), record, opaque);
+        if self.topics.len() < Self::MAX_TOPICS {
+            self.topics.insert(record.topic.clone(), topic);
+        }
+        sent
+    }
+}
+
+impl Lane {
+    /// The lane at `place`: its batches are as large as configured, or at most `batch_bytes`.
+    pub(super) fn new(
+        cluster: Cluster,
+        reports: Arc<Reports>,
+        place: Place,
+        batch_bytes: Option<usize>,
+    ) -> Result<Self, String> {
+        let properties = cluster.producer_properties()?;
+        let number = |name| properties.get(name).and_then(|value| value.parse().ok());
+        let configured = number("batch.size").unwrap_or(BATCH_SIZE);
+        let longest = number("message.max.bytes").unwrap_or(BATCH_SIZE);
+        let succession = Arc::new(Succession {
+            again: Again::default(),
+            trouble: Notify::new(),
+            place,
+            batch_bytes: batch_bytes.unwrap_or(configured).min(longest),
+        });
+        let client = connect(&cluster, &reports, &succession)?;
+        Ok(Self {
+            cluster,
+            reports,
+            succession,
+            current: RwLock::new(Current::new(client)),
+            closed: AtomicBool::new(false),
+            hopeless: AtomicBool::new(false),
+            change: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Hands a record over if its topic is open here.
+    pub(super) fn send_if_open(
+        &self,
+        batch: BatchId,
+        index: usize,
+        record: &Record,
+    ) -> Option<Result<(), SendFull>> {
+        // Held until the record is handed over: a client is emptied only after whoever holds it is done.
+        let current = self.current();
+        let topic = current.topics.get(&record.topic)?;
+        let sent = match self.refusal(&current) {
+            None => Ok(topic.produce(current.client.client(), record, opaque(batch, index))),
+            Some(refusal) => Err(refusal),
+        };
+        drop(current);
+        Some(self.handed_over(batch, index, record, sent))
+    }
+
+    /// Hands a record over.
+    pub(super) fn send(
+        &self,
+        batch: BatchId,
+        index: usize,
+        record: &Record,
+    ) -> Result<(), SendFull> {
+        if let Some(sent) = self.send_if_open(batch, index, record) {
+            return sent;
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let sent = match self.refusal(&current) {
+            None => Ok(current.send(record, opaque(batch, index))),
+            Some(refusal) => Err(refusal),
+        };
+        drop(current);
+        self.handed_over(batch, index, record, sent)
+    }
+
+    /// Why the client is not given a record, if so.
+    fn refusal(&self, current: &Current) -> Option<Refusal> {
+        if self.closed.load(Ordering::Acquire) {
+            return Some(Refusal::Closed);
+        }
+        current.client.context().refused().map(Refusal::Failed)
+    }
+
+    fn handed_over(
+        &self,
+        batch: BatchId,
+        index: usize,
+        record: &Record,
+        sent: Result<Result<(), Code>, Refusal>,
+    ) -> Result<(), SendFull> {
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Code::QueueFull)) | Err(Refusal::Closed) => Err(SendFull),
+            Err(Refusal::Failed(failure)) => {
+                self.complete(batch, index, Delivery::failed(failure));
+                Ok(())
+            }
+            Ok(Err(code)) => {
+                let forbidden = self.failed_for_good();
+                // Another client is on its way; one after the other may fail, so that is not waited for longer than for a report.
+                let may_wait = forbidden.is_none() && !self.hopeless.load(Ordering::Acquire);
+                if may_wait && code == Code::Fatal && !self.is_overdue(batch) {
+                    return Err(SendFull);
+                }
+                let failure = forbidden
+                    .unwrap_or_else(|| failure(code, &record.topic, Persistence::NotPersisted));
+                self.complete(batch, index, Delivery::failed(failure));
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what was kept back, before anything that comes later.
+    pub(super) fn send_kept(&self, current: &mut Current, kept: Vec<Kept>) {
+        for kept in kept {
+            let sent = match self.is_overdue(kept.batch) {
+                true => Err(Code::MessageTimedOut),
+                false => current.send(&kept.record, opaque(kept.batch, kept.index)),
+            };
+            if let Err(code) = sent {
+                let failure = failure(code, &kept.record.topic, Persistence::NotPersisted);
+                self.complete(kept.batch, kept.index, Delivery::failed(failure));
+            }
+        }
+    }
+
+    /// Sends what another lane kept, before anything that comes later of its topic.
+    pub(super) fn send_first(&self, kept: Vec<Kept>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        self.send_kept(&mut current, kept);
+    }
+
+    /// Closes a topic, whose records go elsewhere from now on.
+    pub(super) fn forget(&self, topic: &str) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.topics.remove(topic);
+    }
+
+    /// Whether a batch has been open for as long as a record may wait for its report.
+    fn is_overdue(&self, batch: BatchId) -> bool {
+        let longest = self.cluster.config().publish.delivery_timeout;
+        let registered = self.reports.batches().registered(batch);
+        registered.is_none_or(|(_, since)| since.elapsed() >= longest)
+    }
+
+    pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
+        self.reports.complete(batch, index, delivery);
+    }
+
+    /// From here on no record goes to the current client.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // Whoever is handing a record over holds the lock.
+        drop(self.current.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Records go to the current client again.
+    pub(super) fn reopen(&self) {
+        self.closed.store(false, Ordering::Release);
+        self.reports.room.notify_waiters();
+    }
+
+    /// Gives up what is queued and in flight; each record gets its true report.
+    pub(super) fn purge(&self) {
+        let client = self.client();
+        client.context().gives_up.store(true, Ordering::Release);
+        ffi::purge(client.client());
+        self.give_up_kept(|topic| failure(Code::PurgeQueue, topic, Persistence::NotPersisted));
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Arc::clone(&self.current().client)
+    }
+}
+
+/// Makes a client of `cluster` that reports to `reports`.
+pub(super) fn connect(
+    cluster: &Cluster,
+    reports: &Arc<Reports>,
+    succession: &Arc<Succession>,
+) -> Result<Client, String> {
+    let callbacks = Callbacks {
+        statistics: Statistics::of_producer(reports.partitions.clone()),
+        reports: Arc::clone(reports),
+        succession: Arc::clone(succession),
+        cluster: cluster.clone(),
+        connection: Connection::default(),
+        fatal: AtomicBool::new(false),
+        wanted: AtomicBool::new(false),
+        gives_up: AtomicBool::new(false),
+    };
+    let client: ThreadedProducer<Callbacks> = cluster
+        .producer_properties()?
+        .set("batch.size", succession.batch_bytes.to_string())
+        .create_with_context(callbacks)
+        .map_err(|error| error.to_string())?;
+    let client = Arc::new(client);
+    cluster.security().register(&client);
+    Ok(client)
+}
+
+/// Waits until every record of the client has its report, or the time is over.
+pub(super) async fn emptied(client: &Client, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    while client.in_flight_count() > 0 {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}
