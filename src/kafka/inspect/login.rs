@@ -68,6 +68,13 @@ impl Ears {
         }
     }
 
+    /// Who was told of other brokers has been let in: that those cannot be reached is another matter.
+    fn is_in(&self) -> bool {
+        self.heard().iter().any(|(code, text)| {
+            *code == Code::BrokerTransportFailure && !text.contains("/bootstrap")
+        })
+    }
+
     /// Whether it is certain by now that there will be no login.
     fn verdict(&self) -> Option<LoginProblem> {
         let heard = self.heard();
@@ -77,13 +84,11 @@ impl Ears {
         if let Some((_, text)) = refused {
             return Some(LoginProblem::Refused(words(text)));
         }
-        // Who was told of other brokers has been let in: that those cannot be reached is another matter.
-        let is_in = heard.iter().any(|(code, text)| {
-            *code == Code::BrokerTransportFailure && !text.contains("/bootstrap")
-        });
-        if is_in {
+        drop(heard);
+        if self.is_in() {
             return None;
         }
+        let heard = self.heard();
         let lost = heard
             .iter()
             .filter(|(code, _)| *code == Code::AllBrokersDown);
@@ -122,6 +127,20 @@ impl Client {
         broker: &str,
     ) -> Result<(Duration, Self), LoginProblem> {
         let begun = Instant::now();
+        loop {
+            if let Some(client) = Self::try_to(cluster, broker, begun)? {
+                return Ok((begun.elapsed(), client));
+            }
+        }
+    }
+
+    /// Tries with a client of its own; `None` if that has gone on to other brokers, none of which answers, before it could be asked: librdkafka
+    /// then forgets the one that it was given.
+    fn try_to(
+        cluster: &Cluster,
+        broker: &str,
+        begun: Instant,
+    ) -> Result<Option<Self>, LoginProblem> {
         let properties = cluster.asking_properties(broker);
         let properties = properties.map_err(LoginProblem::NoClient)?;
         let consumer: BaseConsumer<Ears> = properties
@@ -134,17 +153,21 @@ impl Client {
             if let Ok(brokers) = told
                 && !brokers.is_empty()
             {
-                return Ok((begun.elapsed(), Self { consumer, brokers }));
+                return Ok(Some(Self { consumer, brokers }));
             }
             // Errors are told to whoever polls; a line of the log looks as if there were no more.
             for _ in 0..EVENTS {
                 let _ = consumer.poll(Duration::ZERO);
             }
-            if let Some(problem) = consumer.context().verdict() {
+            let ears = consumer.context();
+            if let Some(problem) = ears.verdict() {
                 return Err(problem);
             }
             if begun.elapsed() > LOGIN {
-                return Err(LoginProblem::TimedOut(last(&consumer.context().heard())));
+                return Err(LoginProblem::TimedOut(last(&ears.heard())));
+            }
+            if ears.is_in() {
+                return Ok(None);
             }
         }
     }
@@ -268,6 +291,7 @@ mod tests {
             others.hear(Code::AllBrokersDown, "2/2 brokers are down");
         }
         assert_eq!(others.verdict(), None, "it was told of another broker");
+        assert!(others.is_in() && !ears.is_in());
         ears.hear(Code::Authentication, "no");
         assert_eq!(ears.verdict(), Some(LoginProblem::Refused("no".into())));
     }
