@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{Operation, Rule},
+    config::{Operation, Rule, matches, matches_any},
     failure::{Failure, Reason},
 };
 
@@ -132,29 +132,6 @@ impl Caller {
             names => names.join(" and "),
         }
     }
-}
-
-fn matches_any(patterns: &[String], text: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, text))
-}
-
-/// Whether `text` is `pattern`, in which each `*` stands for any text, an empty one too.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(mut text) = text.strip_prefix(first) else {
-        return false;
-    };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    // The earliest place of each part leaves the most for those that follow.
-    for part in middle.split('*') {
-        match text.find(part) {
-            Some(at) => text = &text[at + part.len()..],
-            None => return false,
-        }
-    }
-    text.len() >= last.len() && text.ends_with(last)
 }
 
 #[cfg(test)]

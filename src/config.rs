@@ -12,6 +12,8 @@ mod doors;
 mod groups;
 mod key;
 mod layers;
+mod pattern;
+mod policies;
 mod problem;
 mod properties;
 mod rules;
@@ -35,6 +37,8 @@ pub use self::{
     groups::MAX_POLL_INTERVAL,
     key::{Key, Kind, keys},
     layers::{DEFAULT_FILE, FILE_VARIABLE, Sources},
+    pattern::{matches, matches_any},
+    policies::{TopicPolicies, TopicPolicy},
     problem::{Problem, Problems},
     rules::{Operation, Rule},
     secret::{PropertyValue, Secret},
@@ -145,6 +149,8 @@ pub struct Publish {
     pub max_wait: Duration,
     /// The largest record accepted.
     pub max_record_bytes: usize,
+    /// What is different for some topics.
+    pub topics: TopicPolicies,
     /// Records accepted and not yet answered.
     pub max_in_flight_records: usize,
     /// Bytes of those; at least a record and a message.
@@ -235,7 +241,7 @@ pub struct Log {
 }
 
 /// How record batches are compressed on their way to Kafka.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Compression {
     /// Not at all.
     None,

@@ -181,9 +181,10 @@ impl Publisher {
         self.0.config.dedup_window
     }
 
-    fn rules(&self) -> validate::Rules {
+    fn rules(&self) -> validate::Rules<'_> {
         validate::Rules {
             max_record_bytes: self.0.config.max_record_bytes,
+            topics: &self.0.config.topics,
             takes_ids: !self.dedup_window().is_zero(),
         }
     }

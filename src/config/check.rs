@@ -86,6 +86,7 @@ pub(super) fn check(layers: Layers) -> Result<Loaded, Problems> {
         }
         checked.try_group_protocol();
         checked.try_listeners();
+        checked.try_policies();
     }
     let (tls, sasl) = match layers.incomplete {
         false => (checked.tls(), checked.sasl()),
@@ -235,6 +236,10 @@ impl Checked {
             publish: Publish {
                 max_wait: self.duration("publish.max_wait"),
                 max_record_bytes: self.size("publish.max_record_bytes"),
+                topics: self.value("publish.topics", |value| match value {
+                    Parsed::Policies(policies) => Some(policies.clone()),
+                    _ => None,
+                }),
                 max_in_flight_records: self.size("publish.max_in_flight_records"),
                 max_in_flight_bytes: self.size("publish.max_in_flight_bytes"),
                 stream_window_records: self.size("publish.stream_window_records"),

@@ -70,6 +70,8 @@ pub enum Kind {
     Mode,
     /// A list of rules: who may do what with which topics and groups.
     Rules,
+    /// A list of policies: what is different for which topics.
+    Policies,
     /// The absolute path of a Unix socket, or empty.
     Path,
     /// The absolute path of a file, or empty.
@@ -130,6 +132,10 @@ impl fmt::Display for Kind {
             Self::Rules => (
                 "a list of rules".to_owned(),
                 "{principals: [uid:1000], operations: [publish], topics: [orders.*]}",
+            ),
+            Self::Policies => (
+                "a list of policies".to_owned(),
+                "{topics: [audit.*], max_record_bytes: 64KiB, compression: zstd}",
             ),
             Self::Path => (
                 "an absolute path of at most 107 bytes, or \"\" for off".to_owned(),

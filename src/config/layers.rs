@@ -211,8 +211,10 @@ impl Layers {
 
     fn set(&mut self, path: &str, raw: Raw, source: &str) {
         let raw = match (key::find(path).map(|found| &found.kind), raw) {
-            // The one value that a variable or a flag cannot say in a word.
-            (Some(Kind::Rules), Raw::Text(text)) => yaml_value(&text).unwrap_or(Raw::Text(text)),
+            // What a variable or a flag cannot say in a word.
+            (Some(Kind::Rules | Kind::Policies), Raw::Text(text)) => {
+                yaml_value(&text).unwrap_or(Raw::Text(text))
+            }
             (_, raw) => raw,
         };
         match key::find(path) {

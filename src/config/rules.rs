@@ -127,7 +127,7 @@ fn is_principal(text: &str) -> bool {
             .is_some_and(|(kind, name)| KINDS.contains(&kind) && !name.is_empty())
 }
 
-fn words(raw: &Raw) -> Option<Vec<String>> {
+pub(super) fn words(raw: &Raw) -> Option<Vec<String>> {
     let Raw::List(entries) = raw else {
         return None;
     };

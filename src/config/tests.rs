@@ -1,5 +1,6 @@
 //! The configuration as its users meet it: layers in, a tree or every problem out. No test reads or sets the process's environment.
 
+mod policies;
 mod properties;
 mod rules;
 mod security;
@@ -100,6 +101,7 @@ fn the_brokers_are_all_that_must_be_said() {
         Publish {
             max_wait: Duration::from_secs(30),
             max_record_bytes: 1_000_000,
+            topics: TopicPolicies::default(),
             max_in_flight_records: 100_000,
             max_in_flight_bytes: 64 << 20,
             stream_window_records: 50_000,

@@ -15,6 +15,7 @@ use bytesize::ByteSize;
 
 use super::{
     key::Kind,
+    policies::{self, TopicPolicies},
     rules::{self, Rule},
     secret::{MASK, PropertyValue, Secret},
 };
@@ -48,6 +49,7 @@ pub(super) enum Parsed {
     Path(Option<PathBuf>),
     Mode(u32),
     Rules(Vec<Rule>),
+    Policies(TopicPolicies),
 }
 
 /// `raw` as a value of `kind`, or what is wrong with it and what is expected.
@@ -114,6 +116,7 @@ pub(super) fn parse(kind: &Kind, raw: &Raw) -> Result<Parsed, String> {
         },
         Kind::Mode => mode(raw).map(Parsed::Mode).ok_or_else(unexpected),
         Kind::Rules => rules::parse(raw).map(Parsed::Rules),
+        Kind::Policies => policies::parse(raw).map(Parsed::Policies),
         Kind::Path => match text(raw).as_deref() {
             Some("") => Ok(Parsed::Path(None)),
             Some(text) if is_socket_path(text) => Ok(Parsed::Path(Some(PathBuf::from(text)))),
@@ -318,6 +321,7 @@ impl fmt::Display for Parsed {
             }
             Self::Mode(mode) => f.write_str(&quoted(&format!("{mode:04o}"))),
             Self::Rules(rules) => f.write_str(&rules::text_of(rules)),
+            Self::Policies(policies) => f.write_str(&policies::text_of(policies)),
             Self::Choice("") => f.write_str("\"\""),
             Self::Choice(word) => f.write_str(word),
             Self::Address(None) | Self::Path(None) => f.write_str("\"\""),

@@ -148,9 +148,11 @@ impl Producer {
 
     /// Where the records of a topic will go.
     pub fn places(&self, topic: &str) -> Places {
+        let own = self.first.cluster.config().publish.topics.of(topic);
+        let own = own.and_then(|policy| policy.partitioner);
         Places {
             partitions: self.reports.partitions.of(topic),
-            partitioner: self.partitioner,
+            partitioner: own.map_or(self.partitioner, ffi::Partitioner::named),
         }
     }
 

@@ -63,6 +63,29 @@ pub fn producer(config: &Config) -> ClientConfig {
     client
 }
 
+/// What is different for one topic of a producer: librdkafka's topic properties.
+pub fn topic(config: &Publish, name: &str) -> Vec<(&'static str, String)> {
+    let Some(policy) = config.topics.of(name) else {
+        return Vec::new();
+    };
+    let own = [
+        (
+            "compression.codec",
+            policy.compression.map(|codec| codec.as_str().to_owned()),
+        ),
+        (
+            "compression.level",
+            policy.compression_level.map(|level| level.to_string()),
+        ),
+        ("message.timeout.ms", policy.delivery_timeout.map(millis)),
+        ("request.timeout.ms", policy.request_timeout.map(millis)),
+        ("partitioner", policy.partitioner.map(str::to_owned)),
+    ];
+    let own = own.into_iter();
+    own.filter_map(|(property, value)| Some((property, value?)))
+        .collect()
+}
+
 /// The properties of a group's consumer.
 pub fn consumer(config: &Config, group: &str) -> ClientConfig {
     let Consume {

@@ -3,6 +3,7 @@
 //! Pure. Field paths are relative to the request (`records[3].topic`).
 
 use crate::{
+    config::{TopicPolicies, TopicPolicy},
     failure::{Failure, Reason},
     record::{Record, Usage, topic_problem},
 };
@@ -12,8 +13,9 @@ const MAX_ID_BYTES: usize = 256;
 
 /// What the configuration allows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct Rules<'a> {
     pub(super) max_record_bytes: usize,
+    pub(super) topics: &'a TopicPolicies,
     /// Whether message ids are kept.
     pub(super) takes_ids: bool,
 }
@@ -22,7 +24,11 @@ pub(super) struct Rules {
 pub type Invalid = Vec<(usize, Failure)>;
 
 /// Checks a unary request; all that is wrong is told at once, under the first reason.
-pub(super) fn request(records: &[Record], bound: Usage, rules: Rules) -> Result<Usage, Failure> {
+pub(super) fn request(
+    records: &[Record],
+    bound: Usage,
+    rules: Rules<'_>,
+) -> Result<Usage, Failure> {
     let usage = size(records, bound)?;
     let invalid = invalid(records, rules);
     match merge(invalid) {
@@ -73,15 +79,26 @@ pub(super) fn size(records: &[Record], bound: Usage) -> Result<Usage, Failure> {
 }
 
 /// The records that may not be sent, each with the reason.
-pub(super) fn invalid(records: &[Record], rules: Rules) -> Invalid {
-    records
-        .iter()
-        .enumerate()
-        .filter_map(|(index, record)| problem(index, record, rules).map(|failure| (index, failure)))
-        .collect()
+pub(super) fn invalid(records: &[Record], rules: Rules<'_>) -> Invalid {
+    let mut invalid = Vec::new();
+    let mut index = 0;
+    for run in records.chunk_by(|one, next| one.topic == next.topic) {
+        let policy = rules.topics.of(&run[0].topic);
+        for record in run {
+            let problem = problem(index, record, rules, policy);
+            invalid.extend(problem.map(|failure| (index, failure)));
+            index += 1;
+        }
+    }
+    invalid
 }
 
-fn problem(index: usize, record: &Record, rules: Rules) -> Option<Failure> {
+fn problem(
+    index: usize,
+    record: &Record,
+    rules: Rules<'_>,
+    policy: Option<&TopicPolicy>,
+) -> Option<Failure> {
     let wrong = |reason, field: &str, text: String| {
         Some(Failure::invalid(
             reason,
@@ -128,21 +145,30 @@ fn problem(index: usize, record: &Record, rules: Rules) -> Option<Failure> {
         let text = format!("must not be longer than {MAX_ID_BYTES} bytes");
         return wrong(Reason::InvalidRecord, ".message_id", text);
     }
-    let (bytes, max_record_bytes) = (record.payload_bytes(), rules.max_record_bytes);
-    if bytes > max_record_bytes {
-        return wrong(
-            Reason::RecordTooLarge,
-            "",
-            format!(
-                "key, value and headers are {bytes} bytes, the limit is {max_record_bytes} (publish.max_record_bytes)"
-            ),
+    if policy.is_some_and(|policy| !policy.allow) {
+        let text = format!(
+            "topic {:?} is not published to through this sidecar (publish.topics)",
+            record.topic
         );
+        return wrong(Reason::NotAllowed, ".topic", text);
+    }
+    let (limit, key) = match policy.and_then(|policy| policy.max_record_bytes) {
+        Some(limit) => (limit, "publish.topics"),
+        None => (rules.max_record_bytes, "publish.max_record_bytes"),
+    };
+    let bytes = record.payload_bytes();
+    if bytes > limit {
+        let text =
+            format!("key, value and headers are {bytes} bytes, the limit is {limit} ({key})");
+        return wrong(Reason::RecordTooLarge, "", text);
     }
     None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use bytes::Bytes;
 
     use super::*;
@@ -153,10 +179,15 @@ mod tests {
         bytes: 10_000,
     };
 
-    const RULES: Rules = Rules {
-        max_record_bytes: 100,
-        takes_ids: true,
-    };
+    static NO_POLICIES: LazyLock<TopicPolicies> = LazyLock::new(TopicPolicies::default);
+
+    fn rules() -> Rules<'static> {
+        Rules {
+            max_record_bytes: 100,
+            topics: &NO_POLICIES,
+            takes_ids: true,
+        }
+    }
 
     fn good() -> Record {
         Record {
@@ -166,7 +197,7 @@ mod tests {
     }
 
     fn check(record: Record, reason: Reason, field: &str) {
-        let failure = request(&[good(), record], BOUND, RULES).unwrap_err();
+        let failure = request(&[good(), record], BOUND, rules()).unwrap_err();
         assert_eq!(
             (failure.reason, failure.violations[0].field.as_str()),
             (reason, field)
@@ -221,7 +252,7 @@ mod tests {
             message_id: "x".repeat(length),
             ..good()
         };
-        assert!(request(&[with_id(MAX_ID_BYTES)], BOUND, RULES).is_ok());
+        assert!(request(&[with_id(MAX_ID_BYTES)], BOUND, rules()).is_ok());
         check(
             with_id(MAX_ID_BYTES + 1),
             Reason::InvalidRecord,
@@ -229,7 +260,7 @@ mod tests {
         );
         let off = Rules {
             takes_ids: false,
-            ..RULES
+            ..rules()
         };
         assert!(request(&[good()], BOUND, off).is_ok());
         let failure = request(&[with_id(1)], BOUND, off).unwrap_err();
@@ -243,7 +274,7 @@ mod tests {
             topic: "a b".into(),
             ..good()
         };
-        let failure = request(&[bad.clone(), good(), bad], BOUND, RULES).unwrap_err();
+        let failure = request(&[bad.clone(), good(), bad], BOUND, rules()).unwrap_err();
         let fields: Vec<_> = failure
             .violations
             .iter()
@@ -255,15 +286,17 @@ mod tests {
     #[test]
     fn an_empty_request_and_one_that_never_fits_are_refused() {
         assert_eq!(
-            request(&[], BOUND, RULES).unwrap_err().reason,
+            request(&[], BOUND, rules()).unwrap_err().reason,
             Reason::InvalidRequest
         );
         assert_eq!(
-            request(&vec![good(); 11], BOUND, RULES).unwrap_err().reason,
+            request(&vec![good(); 11], BOUND, rules())
+                .unwrap_err()
+                .reason,
             Reason::InvalidRequest
         );
         assert_eq!(
-            request(&vec![good(); 10], BOUND, RULES).map(|usage| usage.records),
+            request(&vec![good(); 10], BOUND, rules()).map(|usage| usage.records),
             Ok(10)
         );
     }

@@ -46,6 +46,7 @@ mod metrics;
 mod monitoring;
 mod ordering;
 mod patterns;
+mod policies;
 mod polling;
 mod pressure;
 mod publishing;

@@ -33,16 +33,41 @@ unsafe impl<K: Send> Send for Topic<K> {}
 unsafe impl<K: Sync> Sync for Topic<K> {}
 
 impl<K> Topic<K> {
-    /// Opens the handle of `name`; `keep` must own the client behind `client`.
+    /// Opens the handle of `name`, with topic properties of its own; `keep` must own the client behind `client`. A handle that is open
+    /// already is opened again as it is.
     pub(in crate::kafka) fn open<C: ClientContext>(
         client: &Client<C>,
         keep: K,
         name: &str,
+        properties: &[(&str, String)],
     ) -> Result<Self, Code> {
         let name = CString::new(name).map_err(|_| Code::InvalidTopic)?;
-        // SAFETY: the client is alive for the call, the name is NUL-terminated, a null configuration means the default one.
-        let handle =
-            unsafe { rd::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), ptr::null_mut()) };
+        let rk = client.native_ptr();
+        let text = |text: &str| CString::new(text).map_err(|_| Code::InvalidArgument);
+        let properties = properties
+            .iter()
+            .map(|(property, value)| Ok((text(property)?, text(value)?)))
+            .collect::<Result<Vec<_>, Code>>()?;
+        let configuration = match properties.as_slice() {
+            [] => ptr::null_mut(),
+            // SAFETY: the client is alive; the copy is ours until it is handed over below.
+            _ => unsafe { rd::rd_kafka_default_topic_conf_dup(rk) },
+        };
+        for (property, value) in &properties {
+            let mut error = [0_u8; 256];
+            let (text, size) = (error.as_mut_ptr().cast(), error.len());
+            let (property, value) = (property.as_ptr(), value.as_ptr());
+            // SAFETY: the configuration is alive, texts are NUL-terminated and copied, the buffer of errors has the size given.
+            let set =
+                unsafe { rd::rd_kafka_topic_conf_set(configuration, property, value, text, size) };
+            if set != rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
+                let said = String::from_utf8_lossy(&error);
+                tracing::error!(topic = ?name, "a setting of the topic is not taken: {}", said.trim_end_matches('\0'));
+            }
+        }
+        // SAFETY: the client is alive for the call, the name is NUL-terminated; a null configuration means the default one, another is
+        // librdkafka's from here on, whatever comes of it.
+        let handle = unsafe { rd::rd_kafka_topic_new(rk, name.as_ptr(), configuration) };
         match NonNull::new(handle) {
             Some(handle) => Ok(Self {
                 handle,

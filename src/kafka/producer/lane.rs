@@ -25,8 +25,9 @@ use super::{
     reports::{Callbacks, Reports, failure, opaque},
 };
 use crate::{
+    config::Publish,
     failure::{Failure, Persistence},
-    kafka::{Cluster, connection::Connection, ffi, statistics::Statistics},
+    kafka::{Cluster, connection::Connection, ffi, settings, statistics::Statistics},
     record::Record,
 };
 
@@ -85,12 +86,18 @@ impl Current {
     }
 
     /// Sends a record, to a topic whose handle may still have to be opened.
-    pub(super) fn send(&mut self, record: &Record, opaque: usize) -> Result<(), Code> {
+    pub(super) fn send(
+        &mut self,
+        config: &Publish,
+        record: &Record,
+        opaque: usize,
+    ) -> Result<(), Code> {
         let client = Arc::clone(&self.client);
         if let Some(topic) = self.topics.get(&record.topic) {
             return topic.produce(client.client(), record, opaque);
         }
-        let topic = ffi::Topic::open(client.client(), Arc::clone(&client), &record.topic)?;
+        let own = settings::topic(config, &record.topic);
+        let topic = ffi::Topic::open(client.client(), Arc::clone(&client), &record.topic, &own)?;
         let sent = topic.produce(client.client(), record, opaque);
         if self.topics.len() < Self::MAX_TOPICS {
             self.topics.insert(record.topic.clone(), topic);
@@ -159,7 +166,7 @@ impl Lane {
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let sent = match self.refusal(&current) {
-            None => Ok(current.send(record, opaque(batch, index))),
+            None => Ok(current.send(self.config(), record, opaque(batch, index))),
             Some(refusal) => Err(refusal),
         };
         drop(current);
@@ -192,7 +199,7 @@ impl Lane {
                 let forbidden = self.failed_for_good();
                 // Another client is on its way; one after the other may fail, so that is not waited for longer than for a report.
                 let may_wait = forbidden.is_none() && !self.hopeless.load(Ordering::Acquire);
-                if may_wait && code == Code::Fatal && !self.is_overdue(batch) {
+                if may_wait && code == Code::Fatal && !self.is_overdue(batch, &record.topic) {
                     return Err(SendFull);
                 }
                 let failure = forbidden
@@ -206,9 +213,9 @@ impl Lane {
     /// Sends what was kept back, before anything that comes later.
     pub(super) fn send_kept(&self, current: &mut Current, kept: Vec<Kept>) {
         for kept in kept {
-            let sent = match self.is_overdue(kept.batch) {
+            let sent = match self.is_overdue(kept.batch, &kept.record.topic) {
                 true => Err(Code::MessageTimedOut),
-                false => current.send(&kept.record, opaque(kept.batch, kept.index)),
+                false => current.send(self.config(), &kept.record, opaque(kept.batch, kept.index)),
             };
             if let Err(code) = sent {
                 let failure = failure(code, &kept.record.topic, Persistence::NotPersisted);
@@ -230,10 +237,16 @@ impl Lane {
     }
 
     /// Whether a batch has been open for as long as a record may wait for its report.
-    fn is_overdue(&self, batch: BatchId) -> bool {
-        let longest = self.cluster.config().publish.delivery_timeout;
+    fn is_overdue(&self, batch: BatchId, topic: &str) -> bool {
+        let own = self.config().topics.of(topic);
+        let own = own.and_then(|policy| policy.delivery_timeout);
+        let longest = own.unwrap_or_else(|| self.config().delivery_timeout);
         let registered = self.reports.batches().registered(batch);
         registered.is_none_or(|(_, since)| since.elapsed() >= longest)
+    }
+
+    fn config(&self) -> &Publish {
+        &self.cluster.config().publish
     }
 
     pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
