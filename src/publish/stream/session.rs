@@ -136,10 +136,7 @@ impl<'a> Session<'a> {
             }
             // All streams together may hold as much unadmitted as may be in flight; beyond it they are left unread for a moment.
             let crowded = self.publisher.is_crowded();
-            let timer = match crowded {
-                true => self.timer().min(Instant::now() + CROWDED),
-                false => self.timer(),
-            };
+            let timer = self.timer(crowded);
             tokio::select! {
                 biased;
                 Some(report) = reports.recv() => self.report(report),
@@ -160,7 +157,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 read = input.next(), if self.reading && !crowded => self.read(read),
-                () = tokio::time::sleep_until(timer.into()) => {
+                () = until(timer) => {
                     if self.expire() {
                         return self.ending.take().map_or(Ok(()), |(failure, _)| Err(failure));
                     }
@@ -334,20 +331,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn timer(&self) -> Instant {
+    /// When to look next without being woken, if ever. Most streams have no such time, and then no clock is read for their messages.
+    fn timer(&self, crowded: bool) -> Option<Instant> {
         let grace = self.publisher.0.config.stream_grace;
-        [
+        let next = [
             self.over_since.map(|since| since + grace),
             self.ending.as_ref().map(|(_, by)| *by),
             self.draining.map(|heard| heard + DRAIN_QUIET),
             self.deadline,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+            crowded.then(|| Instant::now() + CROWDED),
+        ];
+        let next = next.into_iter().flatten().min()?;
         // A time that has passed and ends nothing must not make the loop spin.
-        .max(Instant::now() + Duration::from_millis(1))
+        Some(next.max(Instant::now() + Duration::from_millis(1)))
     }
 
     /// Looks which time has come; says whether the stream is over at once.
@@ -370,6 +366,14 @@ impl<'a> Session<'a> {
             return true;
         }
         false
+    }
+}
+
+/// Never ends without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 
