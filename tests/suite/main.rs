@@ -54,4 +54,5 @@ mod retries;
 mod rolling;
 mod subscribing;
 mod tracing;
+mod truth;
 mod unary;
