@@ -44,10 +44,11 @@ test-kube: setup ## Only injection and gateway on a real Kubernetes API server, 
 	cargo build --locked
 	"$$(tests/helm/venv)" -B -m unittest tests/kube/test_injection.py
 
-soak: setup ## The long counts: 50 rolling restarts with each heartbeat, 100 rebalances in each order; prints what it measured
+soak: setup ## The long counts: 50 rolling restarts with each heartbeat, 100 rebalances in each order, ten million records published; prints what it measured
 	OUTRIGGER_SOAK=1 cargo test --locked --test suite rolling:: -- --nocapture
 	OUTRIGGER_SOAK=1 cargo test --locked --test suite checker:: -- --nocapture
 	OUTRIGGER_SOAK=1 cargo test --locked --test suite rebalances::rebalance -- --nocapture --test-threads 1
+	OUTRIGGER_SOAK=1 cargo test --locked --test suite truth::every -- --nocapture
 
 test-image: setup ## Only the container image: built with buildah, run read-only beside real Kafka; as root
 	python3 -B -m unittest --verbose tests/image/test_image.py

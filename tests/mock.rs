@@ -267,6 +267,7 @@ fn after_a_fatal_error_another_producer_sends_what_was_certainly_not_written_in_
     assert_eq!(keys, wanted);
     for (message, record) in log.iter().zip(expected) {
         assert_eq!(message.payload(), record.value.as_deref());
+        assert_eq!(message.timestamp().to_millis(), record.timestamp);
         let headers = message.headers().expect("headers");
         assert_eq!(headers.count(), record.headers.len());
         for (found, header) in headers.iter().zip(&record.headers) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Real Apache Kafka for tests: one broker or three on loopback, from the jars that pom.xml names.
 
-    cluster.py start [--brokers 1|3] [--dir DIR] [--set KEY=VALUE ...] [--listener NAME:PROTOCOL ...] [--java OPTION ...]
+    cluster.py start [--brokers 1|3] [--dir DIR] [--set KEY=VALUE ...] [--listener NAME:PROTOCOL ...]
+               [--advertise NAME:PORT,... ...] [--java OPTION ...]
     cluster.py start --foreground ...      for people: says how to use it, and stays until Ctrl-C
     cluster.py tool NAME ARGS...           one of Kafka's command line tools (without a NAME: lists them)
     cluster.py fetch                       only fills the cache with the jars
@@ -154,7 +155,7 @@ def _die_with_parent(parent: int):
 class Broker:
     """One node, broker and controller in one process, with its storage, its ports and its log."""
 
-    def __init__(self, node: int, directory: Path, listeners: dict, java: list):
+    def __init__(self, node: int, directory: Path, listeners: dict, advertised: dict, java: list):
         self.node = node
         self.directory = directory / f"broker-{node}"
         self.log = self.directory / "log"
@@ -167,6 +168,8 @@ class Broker:
         for name in listeners:
             self.holders.append(_reserve())
             self.listeners[name] = f"localhost:{self.holders[-1].getsockname()[1]}"
+        # Where clients are told to find them: there, or at a proxy's port.
+        self.advertised = {**self.listeners, **{name: f"localhost:{ports[node - 1]}" for name, ports in advertised.items()}}
         self.process = None
 
     @property
@@ -183,7 +186,7 @@ class Broker:
                 + [f"{name}://{address}" for name, address in self.listeners.items()]
             ),
             "advertised.listeners": ",".join(
-                [f"PLAINTEXT://127.0.0.1:{self.port}"] + [f"{name}://{address}" for name, address in self.listeners.items()]
+                [f"PLAINTEXT://127.0.0.1:{self.port}"] + [f"{name}://{address}" for name, address in self.advertised.items()]
             ),
             "listener.security.protocol.map": ",".join(
                 ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT"] + [f"{name}:{protocol}" for name, protocol in self.protocols.items()]
@@ -261,11 +264,11 @@ class Broker:
 class Cluster:
     """All brokers of one run. `check` is called during waits and raises to end them."""
 
-    def __init__(self, count: int, directory: Path, settings: dict, check, listeners: dict, java: list):
+    def __init__(self, count: int, directory: Path, settings: dict, check, listeners: dict, advertised: dict, java: list):
         self.check = check
         self.heap = "512m" if count == 1 else "384m"
         self.paused = set()
-        self.brokers = [Broker(node, directory, listeners, java) for node in range(1, count + 1)]
+        self.brokers = [Broker(node, directory, listeners, advertised, java) for node in range(1, count + 1)]
         self.listeners = {name: ",".join(broker.listeners[name] for broker in self.brokers) for name in listeners}
         self.bootstrap = ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
         self.replicas = min(3, count)
@@ -524,7 +527,8 @@ def start(options) -> None:
         jars()
         directory = Path(options.dir or tempfile.mkdtemp(prefix="outrigger-kafka-")).absolute()
         listeners = dict(listener.split(":", 1) for listener in options.listener)
-        cluster = Cluster(options.brokers, directory, _pairs(options.set), check, listeners, options.java)
+        advertised = {name: ports.split(",") for name, ports in (one.split(":", 1) for one in options.advertise)}
+        cluster = Cluster(options.brokers, directory, _pairs(options.set), check, listeners, advertised, options.java)
         cluster.start()
         if options.foreground:
             _stay(cluster, directory, check)
@@ -552,6 +556,7 @@ def main() -> int:
     begin.add_argument("--dir", help="keep storage and logs here (default: a temporary directory)")
     begin.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a broker setting; may be repeated")
     begin.add_argument("--listener", action="append", default=[], metavar="NAME:PROTOCOL", help="a further listener on localhost; may be repeated")
+    begin.add_argument("--advertise", action="append", default=[], metavar="NAME:PORT,...", help="where clients find a listener, a port for each broker: a proxy's")
     begin.add_argument("--java", action="append", default=[], metavar="OPTION", help="for the brokers' JVMs, as in --java=-Dkey=value")
     begin.add_argument("--foreground", action="store_true", help="for people: stay until Ctrl-C")
     run = commands.add_parser("tool", help="run one of Kafka's command line tools")

@@ -56,4 +56,5 @@ mod retries;
 mod rolling;
 mod subscribing;
 mod tracing;
+mod truth;
 mod unary;

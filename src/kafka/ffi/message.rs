@@ -62,6 +62,7 @@ pub(super) unsafe fn read(message: &rd::rd_kafka_message_t) -> Result<Consumed, 
 pub(in crate::kafka) fn sent(message: &BorrowedMessage<'_>) -> Record {
     // SAFETY: the message is alive for the call; librdkafka gives pointer and length of what it holds, null means absent, and all is copied.
     unsafe {
+        let timestamp = timestamp_of_failed(message.ptr());
         let raw = &*message.ptr();
         Record {
             topic: message.topic().to_owned(),
@@ -69,11 +70,29 @@ pub(in crate::kafka) fn sent(message: &BorrowedMessage<'_>) -> Record {
             key: view(raw.key, raw.key_len).map(Bytes::copy_from_slice),
             value: view(raw.payload, raw.len).map(Bytes::copy_from_slice),
             headers: headers(raw),
-            timestamp: message.timestamp().to_millis(),
+            timestamp,
             // Whoever needs to know it has been told it before.
             message_id: String::new(),
         }
     }
+}
+
+/// The timestamp that a record was sent with. Of a message with an error librdkafka tells none (`rd_kafka_message_timestamp`), so the error is
+/// taken off while it is asked.
+///
+/// # Safety
+/// `message` is alive, and nobody else looks at it.
+unsafe fn timestamp_of_failed(message: *mut rd::rd_kafka_message_t) -> Option<i64> {
+    let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: as above; `kind` is a valid place to write to.
+    let millis = unsafe {
+        let error = (*message).err;
+        (*message).err = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let millis = rd::rd_kafka_message_timestamp(message, &mut kind);
+        (*message).err = error;
+        millis
+    };
+    (kind == rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME).then_some(millis)
 }
 
 fn join(key: &[u8], value: &[u8]) -> Arc<[u8]> {
