@@ -3,13 +3,16 @@
 //! Against a real Kafka. The same load runs through a sidecar and, with `--direct`, through librdkafka in this process, in turn (A B B A), after
 //! one run each that does not count. Rates of a machine differ from run to run; the ratio, and the CPU-seconds of each process, are what to
 //! look at. Both sides have the same settings and, unless asked otherwise, as much unanswered. Not here: the order of the runs (`runs`), what a run
-//! does (`publish`, `subscribe`, `latency`; `kafka::direct`), the figures (`sheet`).
+//! does (`publish`, `subscribe`, `latency`; `kafka::direct`), the figures (`sheet`). Two measure faults instead, by stopping brokers: `outage`, `flood`.
 
 mod crowd;
+mod endless;
+mod flood;
 mod idle;
 mod latencies;
 mod latency;
 mod load;
+mod outage;
 mod pace;
 mod process;
 mod publish;
@@ -26,7 +29,8 @@ use clap::{Args, Subcommand};
 use self::{load::Limits, runs::Bed};
 use super::{Settings, client::runtime, fail, say, serve, subscribe::Order};
 use crate::{
-    config::{Log, LogFormat},
+    config::{Config, Log, LogFormat},
+    kafka::direct,
     lifecycle::signal::Signals,
     telemetry,
 };
@@ -52,6 +56,10 @@ pub(super) enum Bench {
     Idle(idle::Options),
     /// Threads, memory and CPU of many subscriptions and streams that wait for records.
     Crowd(crowd::Options),
+    /// A stream beside one whose broker stands still, and how soon both are as fast as before: stops the process of a broker.
+    Outage(outage::Options),
+    /// Memory and answers while many streams send large records and no broker takes any: stops the processes of the brokers.
+    Flood(flood::Options),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -133,6 +141,8 @@ impl Bench {
             Self::Latency(options) => Ran::of(Kind::Latency(options.pace), options.load),
             Self::Sheet(options) => rows::measure(options),
             Self::Idle(options) => idle::measure(options).map(Ran::Measured),
+            Self::Outage(options) => outage::measure(options),
+            Self::Flood(options) => flood::measure(options),
             Self::Crowd(options) => runtime()
                 .and_then(|runtime| runtime.block_on(crowd::measure(options)))
                 .map(Ran::Measured),
@@ -218,6 +228,35 @@ fn bed(kind: Kind, mut options: Options) -> anyhow::Result<Result<Bed, ExitCode>
         }
     }
     Ok(Ok(bed))
+}
+
+/// Does `work` with settings that begin with `first`, the configuration of both, and the name of a topic that is deleted whatever came of it.
+fn on_topic(
+    settings: &Settings,
+    first: Vec<(&str, String)>,
+    work: impl AsyncFnOnce(&Settings, &Config, &str) -> anyhow::Result<String>,
+) -> anyhow::Result<Ran> {
+    let mut settings = settings.clone();
+    let first = first
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    // What is set by hand wins.
+    settings.set.splice(0..0, first);
+    let config = match serve::load(&settings) {
+        Ok(loaded) => loaded.config,
+        Err(code) => return Ok(Ran::Refused(code)),
+    };
+    let topic = load::fresh_name();
+    let measured = listening(async |signals| {
+        let measured = tokio::select! {
+            measured = work(&settings, &config, &topic) => measured.map(Some),
+            _ = signals.stop() => Ok(None),
+        };
+        // What was measured counts; the name says whose the topic is.
+        let _ = direct::delete_topics(&config, std::slice::from_ref(&topic)).await;
+        measured
+    });
+    Ok(measured?.map_or(Ran::Interrupted, Ran::Measured))
 }
 
 /// Runs `work` until it is done, or heeds a signal.

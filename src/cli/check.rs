@@ -26,6 +26,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
+pub(in crate::cli) use self::limits::Memory;
 use self::{
     cluster::Asked,
     machine::Machine,

@@ -1,10 +1,12 @@
 //! The load of `outrigger bench` with librdkafka linked in: what the sidecar is compared with. Not for anything else.
 //!
-//! Same properties as the sidecar's own clients, and what the rdkafka crate offers at the lowest price: `ThreadedProducer::send` by name (there
-//! is one topic, so librdkafka's scan of names is short) with a delivery callback that only counts, and `BaseConsumer::poll`
+//! Same properties as the sidecar's own clients, and what the rdkafka crate offers at the lowest price: `ThreadedProducer::send` by name (librdkafka
+//! scans its topics for it, which is short as long as they are few) with a delivery callback that only counts, and `BaseConsumer::poll`
 //! (`consume`). Everything here blocks; no bound is missing, so that a broker that is away fails the bench.
 
 mod consume;
+mod read;
+mod topics;
 
 use std::{
     num::NonZeroU64,
@@ -18,8 +20,6 @@ use std::{
 
 use rdkafka::{
     ClientContext,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
     error::{KafkaError, KafkaResult},
     message::DeliveryResult,
@@ -27,7 +27,11 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-pub use self::consume::{Consumption, consume};
+pub use self::{
+    consume::{Consumption, consume},
+    read::read,
+    topics::{brokers, create_apart, create_topics, delete_topics},
+};
 use super::{Cluster, context};
 use crate::config::Config;
 
@@ -48,37 +52,6 @@ fn properties(config: &Config) -> KafkaResult<ClientConfig> {
         .map_err(KafkaError::ClientCreation)
 }
 
-fn admin(config: &Config) -> KafkaResult<(AdminClient<DefaultClientContext>, AdminOptions)> {
-    let options = AdminOptions::new()
-        .request_timeout(Some(TIMEOUT))
-        .operation_timeout(Some(TIMEOUT));
-    Ok((properties(config)?.create()?, options))
-}
-
-/// Creates a topic with the cluster's own replication; says whether it is new.
-pub async fn create_topic(config: &Config, topic: &str, partitions: i32) -> KafkaResult<bool> {
-    let (admin, options) = admin(config)?;
-    // -1: the broker's default.
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-    for result in admin.create_topics([&new], &options).await? {
-        match result {
-            Ok(_) => {}
-            Err((_, Code::TopicAlreadyExists)) => return Ok(false),
-            Err((_, code)) => return Err(KafkaError::AdminOp(code)),
-        }
-    }
-    Ok(true)
-}
-
-/// Deletes a topic.
-pub async fn delete_topic(config: &Config, topic: &str) -> KafkaResult<()> {
-    let (admin, options) = admin(config)?;
-    for result in admin.delete_topics(&[topic], &options).await? {
-        result.map_err(|(_, code)| KafkaError::AdminOp(code))?;
-    }
-    Ok(())
-}
-
 /// A producer that is connected: what it costs is the load alone, as with a sidecar that has been running.
 #[expect(
     missing_debug_implementations,
@@ -86,47 +59,60 @@ pub async fn delete_topic(config: &Config, topic: &str) -> KafkaResult<()> {
 )]
 pub struct Producer {
     client: ThreadedProducer<Reports>,
-    topic: String,
+    topics: Vec<String>,
+    /// Of each topic.
     partitions: Vec<i32>,
 }
 
 impl Producer {
-    /// Creates one for a topic that exists.
-    pub fn connect(config: &Config, topic: &str) -> KafkaResult<Self> {
+    /// Creates one for topics that exist and are alike.
+    pub fn connect(config: &Config, topics: &[String]) -> KafkaResult<Self> {
         let client: ThreadedProducer<Reports> =
             properties(config)?.create_with_context(Reports::to(thread::current()))?;
-        let metadata = client.client().fetch_metadata(Some(topic), TIMEOUT)?;
+        let first = topics.first().map(String::as_str);
+        let metadata = client.client().fetch_metadata(first, TIMEOUT)?;
         let partitions = metadata.topics().first().map_or_else(Vec::new, |topic| {
             topic.partitions().iter().map(|one| one.id()).collect()
         });
         Ok(Self {
             client,
-            topic: topic.to_owned(),
+            topics: topics.to_vec(),
             partitions,
         })
     }
 
-    /// How many partitions the topic has.
+    /// How many partitions a topic has.
     pub fn partitions(&self) -> usize {
         self.partitions.len()
     }
 
-    /// How many records the topic holds.
+    /// How many records the topics hold.
     pub fn count(&self) -> KafkaResult<u64> {
         let mut count = 0;
-        for partition in &self.partitions {
-            let (low, high) = self.watermarks(*partition)?;
+        for (topic, partition) in self.places() {
+            let (low, high) = self.watermarks(topic, partition)?;
             count += u64::try_from(high - low).unwrap_or_default();
         }
         Ok(count)
     }
 
+    /// All partitions.
+    fn places(&self) -> impl Iterator<Item = (&str, i32)> {
+        let topics = self.topics.iter();
+        topics.flat_map(|topic| self.partitions.iter().map(|one| (topic.as_str(), *one)))
+    }
+
+    /// The topic of a record.
+    fn topic(&self, record: u64) -> &str {
+        &self.topics[(record % self.topics.len() as u64) as usize]
+    }
+
     /// A broker that was just made the leader of a new topic's partition may not know it yet.
-    fn watermarks(&self, partition: i32) -> KafkaResult<(i64, i64)> {
+    fn watermarks(&self, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
         let begun = Instant::now();
         loop {
             let client = self.client.client();
-            match client.fetch_watermarks(&self.topic, partition, TIMEOUT) {
+            match client.fetch_watermarks(topic, partition, TIMEOUT) {
                 Err(KafkaError::MetadataFetch(Code::NotLeaderForPartition))
                     if begun.elapsed() < TIMEOUT =>
                 {
@@ -139,12 +125,13 @@ impl Producer {
 
     /// One record to each partition, so that a measured run does not wait for connections and for the producer's id.
     pub fn warm_up(&self, value: &[u8]) -> KafkaResult<()> {
-        let from = self.client.context().total();
-        for partition in &self.partitions {
-            let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, 0);
-            self.send(record.partition(*partition).payload(value))?;
+        let mut total = self.client.context().total();
+        for (topic, partition) in self.places() {
+            let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0);
+            self.send(record.partition(partition).payload(value))?;
+            total += 1;
         }
-        self.wait_for(from + self.partitions.len() as u64)
+        self.wait_for(total)
     }
 
     /// Produces `records` of `value` with at most `window` unanswered, from the thread that connected, over so many keys (none: null keys);
@@ -164,7 +151,7 @@ impl Producer {
                 // Not for each single place that comes free.
                 self.wait_for(from + sent - window / 2)?;
             }
-            let record = BaseRecord::with_opaque_to(&self.topic, 0).payload(value);
+            let record = BaseRecord::with_opaque_to(self.topic(sent), 0).payload(value);
             match keys {
                 None => self.send(record)?,
                 Some(keys) => self.send(record.key(&(sent % keys).to_be_bytes()[..]))?,
@@ -189,7 +176,7 @@ impl Producer {
         for sent in 0..records {
             let due = due(sent);
             stamp(due, &mut value);
-            let record = BaseRecord::with_opaque_to(&self.topic, reports.opaque(due));
+            let record = BaseRecord::with_opaque_to(self.topic(sent), reports.opaque(due));
             let record = record.payload(&value[..]);
             match keys {
                 None => self.send(record)?,

@@ -1,24 +1,37 @@
-//! `outrigger bench` of publishing on small loads: that each way sends what it says, and what it refuses. Its figures are of a release build.
+//! `outrigger bench` on small loads: that each way of publishing sends what it says, that brokers stand still and go on, and what it refuses. Its
+//! figures are of a release build.
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::{client::read_topic, kafka::Kafka};
+use crate::{
+    client::read_topic,
+    kafka::{Kafka, fresh},
+};
 
-fn bench(arguments: &str) -> Output {
+fn bench_on(kafka: &Kafka, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_outrigger"))
         .arg("bench")
         .args(arguments.split(' '))
         .arg("--bootstrap")
-        .arg(Kafka::shared().bootstrap())
+        .arg(kafka.bootstrap())
         .output()
         .unwrap()
 }
 
+fn bench(arguments: &str) -> Output {
+    bench_on(Kafka::shared(), arguments)
+}
+
 #[track_caller]
 fn json(arguments: &str) -> Value {
-    let output = bench(arguments);
+    json_on(Kafka::shared(), arguments)
+}
+
+#[track_caller]
+fn json_on(kafka: &Kafka, arguments: &str) -> Value {
+    let output = bench_on(kafka, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments}: {errors}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -85,6 +98,72 @@ async fn a_thousand_streams_share_connections() {
     let sheet = is_published_once(arguments, 2000, 100).await;
     assert_eq!(sheet["load"]["streams"], 1000);
     assert_eq!(sheet["load"]["connections"], 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_topics_get_the_records_in_turn() {
+    for mode in ["batch", "stream", "unary"] {
+        let base = fresh("bench");
+        let arguments = format!(
+            "publish --mode {mode} --topics 3 --topic {base} --partitions 1 --records 30 --direct --runs 1"
+        );
+        let sheet = json(&format!("{arguments} --json"));
+        assert_eq!(sheet["load"]["topics"], 3);
+        for number in 0..3 {
+            let log = read_topic(Kafka::shared().bootstrap(), &format!("{base}-{number}"));
+            // Both pairs, and one record for each time that a direct producer connected.
+            assert_eq!(log[&0].len(), 4 * 10 + 2, "{mode}: topic {number}");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_stands_still_is_measured_on_its_partition_and_on_another() {
+    let kafka = Kafka::start(3, &[]);
+    let outage = |broker: usize, pid: u32| {
+        format!("outage --broker {broker} --broker-pid {pid} --seconds 4 --rounds 1 --json")
+    };
+    let told = json_on(&kafka, &outage(3, kafka.pid(3)));
+    for part in ["alone", "beside", "stopped"] {
+        let rate = &told["figures"][&format!("healthy_rate_{part}")]["median"];
+        assert!(rate.as_f64() > Some(0.0), "{part}: {told}");
+    }
+    assert!(told["figures"]["other_rate_before"]["median"].as_f64() > Some(0.0));
+    assert!(
+        told["figures"]["first_seconds"].is_object(),
+        "it goes on: {told}"
+    );
+
+    // The wrong process stands still: what is measured is not what was asked.
+    let output = bench_on(&kafka, &outage(3, kafka.pid(2)));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("that of broker 3?"), "{errors}");
+}
+
+#[test]
+fn a_flood_is_answered_and_looked_for_in_kafka() {
+    let kafka = Kafka::start(1, &[]);
+    let told = json_on(
+        &kafka,
+        &format!(
+            "flood --broker-pid {} --streams 50 --seconds 4 --set publish.max_wait=1s --json",
+            kafka.pid(1)
+        ),
+    );
+    for key in ["acknowledged", "refused_with_hint"] {
+        assert!(told[key].as_u64() > Some(0), "{key}: {told}");
+    }
+    for key in [
+        "failed",
+        "cut_streams",
+        "acknowledged_not_in_kafka",
+        "refused_in_kafka",
+        "doubled_in_kafka",
+    ] {
+        assert_eq!(told[key], 0, "{told}");
+    }
+    assert!(told["peak_ratio"].as_f64() > Some(0.0), "{told}");
 }
 
 #[test]

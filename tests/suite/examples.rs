@@ -37,6 +37,17 @@ fn directory(language: &str) -> PathBuf {
         .join(language)
 }
 
+/// The directory in which `tests/examples` has built an example: stubs and libraries of its language are there.
+pub fn built(language: &str) -> PathBuf {
+    let built = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples"))
+        .arg(language)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "the {language} example is built");
+    String::from_utf8(built.stdout).unwrap().trim().into()
+}
+
 /// The commands of an example's README.
 fn commands(language: &str) -> Vec<String> {
     let readme = fs::read_to_string(directory(language).join("README.md")).unwrap();
@@ -54,12 +65,6 @@ struct App {
 impl App {
     /// Runs an example by the last command of its README, where `tests/examples` has built it by the one before.
     fn start(language: &str, address: &str, topic: &str, group: &str) -> Self {
-        let built = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples"))
-            .arg(language)
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "the {language} example is built");
         let command = commands(language).pop().unwrap();
         let command = command
             .strip_prefix("OUTRIGGER_ADDRESS=127.0.0.1:7420 ")
@@ -67,7 +72,7 @@ impl App {
             .unwrap_or_else(|| panic!("{command}"));
         let mut child = Command::new("bash")
             .args(["-c", &format!("exec {command} {topic} {group}")])
-            .current_dir(String::from_utf8(built.stdout).unwrap().trim())
+            .current_dir(built(language))
             .env("OUTRIGGER_ADDRESS", address)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -24,7 +24,7 @@ pub struct Kafka {
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     bootstrap: String,
     listeners: Value,
-    brokers: i32,
+    pids: Vec<u32>,
 }
 
 impl Kafka {
@@ -68,8 +68,13 @@ impl Kafka {
                 .expect("an address")
                 .to_owned(),
             listeners: started["listeners"].clone(),
-            brokers,
+            pids: serde_json::from_value(started["pids"].clone()).expect("process ids"),
         }
+    }
+
+    /// The process of a broker, by its number from 1, as it was started first.
+    pub fn pid(&self, broker: usize) -> u32 {
+        self.pids[broker - 1]
     }
 
     /// The address of a further listener.
@@ -134,7 +139,11 @@ impl Kafka {
             .set("bootstrap.servers", &self.bootstrap)
             .create()
             .unwrap();
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(self.brokers));
+        let mut new = NewTopic::new(
+            topic,
+            partitions,
+            TopicReplication::Fixed(self.pids.len() as i32),
+        );
         for (key, value) in settings {
             new = new.set(key, value);
         }

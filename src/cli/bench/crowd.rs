@@ -77,12 +77,13 @@ pub(super) async fn measure(mut options: Options) -> anyhow::Result<String> {
         bail!("the configuration is wrong");
     };
     let topic = fresh_name();
-    direct::create_topic(&loaded.config, &topic, 1)
+    let topics = [topic.clone()];
+    direct::create_topics(&loaded.config, &topics, 1)
         .await
         .context("the topic could not be created")?;
     let measured = look(&options, groups, streams, &topic).await;
     // What was measured counts; the name says whose the topic is.
-    let _ = direct::delete_topic(&loaded.config, &topic).await;
+    let _ = direct::delete_topics(&loaded.config, &topics).await;
     measured
 }
 

@@ -141,10 +141,10 @@ impl Bed {
         path: Path<'_>,
     ) -> anyhow::Result<Latencies> {
         let topic = fresh_name();
-        self.create(&topic, true).await?;
+        self.create(std::slice::from_ref(&topic), true).await?;
         let (first, records) = (self.partitions as u64, rate * seconds);
         let load = Load {
-            topic,
+            topics: [topic].into(),
             records: first + records,
             value: vec![0; self.load.value.len()].into(),
             ..self.load.clone()
@@ -158,7 +158,7 @@ impl Bed {
         let (sent, noted) = (Arc::clone(&arrivals), Arc::clone(&arrivals));
         let sending = load.clone();
         let produce = self.blocking(move |config, _| {
-            let producer = direct::Producer::connect(config, &sending.topic)?;
+            let producer = direct::Producer::connect(config, &sending.topics)?;
             producer.warm_up(&sending.value)?;
             sent.wait(first)?;
             let stamp = |due, value: &mut [u8]| sent.stamp(due, value);
@@ -182,7 +182,7 @@ impl Bed {
                 let partitions = self.partitions;
                 let consume = self.blocking(move |config, _| {
                     let take = |value: &[u8]| noted.note(std::iter::once(value));
-                    let (topic, records) = (&load.topic, load.records);
+                    let (topic, records) = (load.topic(), load.records);
                     Ok(direct::consume(
                         config, &group, topic, partitions, records, take,
                     )?)

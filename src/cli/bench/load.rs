@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     num::NonZeroU64,
+    sync::Arc,
 };
 
 use anyhow::{Context, ensure};
@@ -26,7 +27,8 @@ const BATCH: u32 = 100;
 /// What is sent, and to where.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
-    pub(super) topic: String,
+    /// Records go to them in turn.
+    pub(super) topics: Arc<[String]>,
     pub(super) value: Bytes,
     pub(super) records: u64,
     pub(super) batch: usize,
@@ -45,6 +47,11 @@ impl Load {
     /// As asked for.
     pub(super) fn new(options: &Options, kind: Kind) -> Self {
         let streams = usize::from(options.streams);
+        let topic = options.topic.clone().unwrap_or_else(fresh_name);
+        let topics = match kind {
+            Kind::Publish(how) => how.topics,
+            Kind::Subscribe | Kind::Latency(_) => 1,
+        };
         let (batch, records, parties) = match kind {
             Kind::Publish(how) => (
                 match how.mode {
@@ -57,11 +64,8 @@ impl Load {
             Kind::Subscribe | Kind::Latency(_) => (BATCH, 1_000_000, streams),
         };
         Self {
-            topic: options.topic.clone().unwrap_or_else(fresh_name),
-            // Not compressible, and the same on both paths.
-            value: (0..options.size as u32)
-                .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
-                .collect(),
+            topics: names(topic, topics).into(),
+            value: value(options.size),
             records: options.records.unwrap_or(records),
             batch: batch as usize,
             streams,
@@ -75,6 +79,26 @@ impl Load {
         }
     }
 
+    /// Of streams without an end, to one topic.
+    pub(super) fn of(topic: &str, size: usize, batch: usize, streams: usize) -> Self {
+        Self {
+            topics: [topic.to_owned()].into(),
+            value: value(size),
+            records: u64::MAX,
+            batch,
+            streams,
+            connections: streams.min(CONNECTIONS),
+            keys: None,
+            ordering: proto::Ordering::Unspecified,
+            subscribe_window: (0, 0),
+        }
+    }
+
+    /// The first of the topics, or the only one.
+    pub(super) fn topic(&self) -> &str {
+        &self.topics[0]
+    }
+
     /// The records of one of the streams; together they are all.
     pub(super) fn share(&self, stream: usize) -> u64 {
         let streams = self.streams as u64;
@@ -86,27 +110,52 @@ impl Load {
         records.min(bytes / (self.value.len() + RECORD_OVERHEAD) as u64)
     }
 
-    /// A record of it.
-    pub(super) fn record(&self) -> proto::Record {
+    /// A record of it, by its number.
+    pub(super) fn record(&self, number: u64) -> proto::Record {
+        let topic = number % self.topics.len() as u64;
         proto::Record {
-            topic: self.topic.clone(),
+            topic: self.topics[topic as usize].clone(),
             // Counted, not copied.
             value: Some(self.value.clone()),
             ..Default::default()
         }
     }
 
-    /// A message of a stream.
-    pub(super) fn message(&self, sequence: u64, count: usize) -> PublishStreamRequest {
-        PublishStreamRequest {
-            message: Some(Message::Batch(proto::PublishBatch {
-                sequence,
-                records: std::iter::repeat_with(|| self.record())
-                    .take(count)
-                    .collect(),
-                ack_level: 0,
-            })),
-        }
+    /// A message of a stream that has sent `gone` records.
+    pub(super) fn message(&self, sequence: u64, gone: u64, count: usize) -> PublishStreamRequest {
+        let numbers = gone..gone + count as u64;
+        batch(
+            sequence,
+            numbers.map(|number| self.record(number)).collect(),
+        )
+    }
+}
+
+/// A message of a stream.
+pub(super) fn batch(sequence: u64, records: Vec<proto::Record>) -> PublishStreamRequest {
+    PublishStreamRequest {
+        message: Some(Message::Batch(proto::PublishBatch {
+            sequence,
+            records,
+            ack_level: 0,
+        })),
+    }
+}
+
+/// Not compressible, and the same on both paths.
+fn value(size: usize) -> Bytes {
+    (0..size as u32)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect()
+}
+
+/// So many topics; one alone has the name itself.
+fn names(topic: String, count: u32) -> Vec<String> {
+    match count {
+        1 => vec![topic],
+        many => (0..many)
+            .map(|number| format!("{topic}-{number}"))
+            .collect(),
     }
 }
 
@@ -158,8 +207,8 @@ impl Limits {
              publish.stream_window_bytes and publish.stream_window_records",
             load.batch
         );
-        let one = load.message(u64::MAX, 1).encoded_len() as u64;
-        let message = load.message(u64::MAX, load.batch).encoded_len() as u64;
+        let one = load.message(u64::MAX, 0, 1).encoded_len() as u64;
+        let message = load.message(u64::MAX, 0, load.batch).encoded_len() as u64;
         ensure!(
             message <= self.message_bytes,
             "a message of {} records has {message} B, and the sidecar takes {}: --batch {}, or a larger listen.max_message_bytes",
@@ -201,7 +250,7 @@ mod tests {
 
     fn load(records: u64, streams: usize, size: usize) -> Load {
         Load {
-            topic: "t".to_owned(),
+            topics: ["t".to_owned()].into(),
             value: vec![0; size].into(),
             records,
             batch: 100,

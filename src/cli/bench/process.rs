@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::cli::Settings;
 
@@ -114,6 +114,11 @@ impl Target {
         self.status("VmRSS:")
     }
 
+    /// The most that was resident so far.
+    pub(super) fn peak_kib(&self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
     /// How many threads it has.
     pub(super) fn threads(&self) -> anyhow::Result<u64> {
         self.status("Threads:")
@@ -134,6 +139,33 @@ impl Drop for Target {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Processes that stand still as long as this lives.
+pub(super) struct Halted(Vec<String>);
+
+impl Halted {
+    pub(super) fn stop(pids: &[u32]) -> anyhow::Result<Self> {
+        let halted = Self(pids.iter().map(u32::to_string).collect());
+        ensure!(
+            halted.signal("-STOP")?,
+            "not all of the processes {pids:?} are there to be stopped"
+        );
+        Ok(halted)
+    }
+
+    /// Says whether all of them got it.
+    fn signal(&self, signal: &str) -> anyhow::Result<bool> {
+        let sent = Command::new("kill").arg(signal).args(&self.0).status();
+        Ok(sent.context("there is no kill")?.success())
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        // Who is gone cannot go on.
+        let _ = self.signal("-CONT");
     }
 }
 

@@ -36,6 +36,9 @@ pub(in crate::cli) struct How {
     /// Unary calls at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub(super) calls: u16,
+    /// Topics that the records go to in turn, each of --partitions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) topics: u32,
     /// Records a second, all streams together: times each from when it was due until it is answered. Without it, records go as fast as they can.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,

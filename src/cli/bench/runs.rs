@@ -1,6 +1,9 @@
 //! The runs of a bench, in order, and what they are made on: a topic and a sidecar.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use serde_json::json;
@@ -52,10 +55,11 @@ impl Bed {
             measured = self.on_topic(work) => measured.map(Some),
             _ = signals.stop() => Ok(None),
         };
-        for topic in &self.topics {
-            if let Err(error) = direct::delete_topic(&self.config, topic).await {
-                complain(&format!("topic {topic} could not be deleted: {error}"));
-            }
+        if let Err(error) = direct::delete_topics(&self.config, &self.topics).await {
+            let first = self.topics.first().map_or("", String::as_str);
+            complain(&format!(
+                "topics could not be deleted, from {first} on: {error}"
+            ));
         }
         measured
     }
@@ -64,20 +68,19 @@ impl Bed {
         &mut self,
         work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let topic = self.load.topic.clone();
-        self.create(&topic, self.options.topic.is_none()).await?;
+        let topics = Arc::clone(&self.load.topics);
+        self.create(&topics, self.options.topic.is_none()).await?;
         work(self).await
     }
 
-    /// Creates a topic if it is not there, to be deleted at the end if it is the bench's own.
-    pub(super) async fn create(&mut self, topic: &str, is_own: bool) -> anyhow::Result<()> {
+    /// Creates topics that are not there, to be deleted at the end if they are the bench's own.
+    pub(super) async fn create(&mut self, topics: &[String], is_own: bool) -> anyhow::Result<()> {
         if is_own {
-            self.topics.push(topic.to_owned());
+            self.topics.extend_from_slice(topics);
         }
-        direct::create_topic(&self.config, topic, self.options.partitions)
+        direct::create_topics(&self.config, topics, self.options.partitions)
             .await
-            .with_context(|| format!("topic {topic} could not be created"))?;
-        Ok(())
+            .with_context(|| format!("{} could not be created", topics.join(", ")))
     }
 
     /// The sidecar that was named, or one of the bench's own.
@@ -116,7 +119,7 @@ impl Bed {
         let fill = !matches!(self.kind, Kind::Publish(_));
         let window = self.direct_window();
         self.blocking(move |config, load| {
-            let producer = direct::Producer::connect(config, &load.topic)?;
+            let producer = direct::Producer::connect(config, &load.topics)?;
             if fill {
                 let missing = load.records.saturating_sub(producer.count()?);
                 producer.run(missing, &load.value, window, load.keys)?;
@@ -246,11 +249,13 @@ impl Bed {
         load["value_bytes"] = json!(size);
         load["streams"] = json!(streams);
         load["connections"] = json!(connections);
+        load["topics"] = json!(self.load.topics.len());
         load["partitions"] = json!(self.partitions);
         load["runs"] = json!(runs);
         Sheet::new(
             format!(
-                "{what}: {records} records of {size} B a run, {streams} stream(s), {connections} connection(s), {} partitions, {runs} runs of each after a warm-up",
+                "{what}: {records} records of {size} B a run, {streams} stream(s), {connections} connection(s), {} topic(s) of {} partitions, {runs} runs of each after a warm-up",
+                self.load.topics.len(),
                 self.partitions
             ),
             load,
@@ -259,7 +264,7 @@ impl Bed {
 }
 
 fn publish_directly(config: &Config, load: &Load, how: How, window: u64) -> anyhow::Result<Run> {
-    let producer = direct::Producer::connect(config, &load.topic)?;
+    let producer = direct::Producer::connect(config, &load.topics)?;
     producer.warm_up(&load.value)?;
     let before = cpu_seconds("self")?;
     let (took, latency) = match how.rate() {
@@ -290,7 +295,14 @@ fn subscribe_directly(
     partitions: usize,
 ) -> anyhow::Result<Run> {
     let before = cpu_seconds("self")?;
-    let read = direct::consume(config, group, &load.topic, partitions, load.records, |_| ())?;
+    let read = direct::consume(
+        config,
+        group,
+        load.topic(),
+        partitions,
+        load.records,
+        |_| (),
+    )?;
     Ok(Run {
         records: load.records,
         seconds: read.took.as_secs_f64(),

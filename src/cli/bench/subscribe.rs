@@ -101,7 +101,7 @@ async fn subscribe_one(
     };
     send(Request::Init(proto::Init {
         group,
-        topics: vec![load.topic.clone()],
+        topics: vec![load.topic().to_owned()],
         ordering: load.ordering.into(),
         window: Some(proto::Window {
             max_records: Some(load.subscribe_window.0),

@@ -89,23 +89,57 @@ fn files(report: &mut Report, config: &Config, machine: &Machine, brokers: usize
     }
 }
 
+/// What a sidecar may need, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Memory {
+    publishing: u64,
+    ids: u64,
+    subscribing: u64,
+}
+
+impl Memory {
+    /// Of one that subscribes to so many partitions; at least to one.
+    pub(in crate::cli) fn of(config: &Config, partitions: usize) -> Self {
+        let (publish, consume) = (&config.publish, &config.consume);
+        let fetched = number(consume.prefetch_bytes).saturating_mul(number(partitions.max(1)));
+        Self {
+            // Streams are read ahead of their admission by as much again.
+            publishing: number(publish.max_in_flight_bytes).saturating_mul(2),
+            // Those in flight are kept beyond the bound.
+            ids: match publish.dedup_window.is_zero() {
+                true => 0,
+                false => {
+                    number(publish.dedup_max_ids.max(publish.max_in_flight_records)) * ID_BYTES
+                }
+            },
+            subscribing: consume.max_bytes.saturating_add(fetched),
+        }
+    }
+
+    /// Of one that only publishes, without message ids.
+    pub(in crate::cli) fn publishing(self) -> u64 {
+        IDLE_BYTES.saturating_add(self.publishing)
+    }
+
+    fn all(self) -> u64 {
+        self.publishing()
+            .saturating_add(self.ids)
+            .saturating_add(self.subscribing)
+    }
+}
+
 fn memory(report: &mut Report, config: &Config, machine: &Machine, partitions: usize) {
     const CATEGORY: Category = Category::Limits;
     const CHECK: &str = "memory";
-    let (publish, consume) = (&config.publish, &config.consume);
-    // Streams are read ahead of their admission by as much again.
-    let publishing = number(publish.max_in_flight_bytes).saturating_mul(2);
-    // Those in flight are kept beyond the bound.
-    let ids = match publish.dedup_window.is_zero() {
-        true => 0,
-        false => number(publish.dedup_max_ids.max(publish.max_in_flight_records)) * ID_BYTES,
-    };
-    let fetched = number(consume.prefetch_bytes).saturating_mul(number(partitions.max(1)));
-    let subscribing = consume.max_bytes.saturating_add(fetched);
-    let needed = IDLE_BYTES
-        .saturating_add(publishing)
-        .saturating_add(ids)
-        .saturating_add(subscribing);
+    let memory = Memory::of(config, partitions);
+    let (
+        needed,
+        Memory {
+            publishing,
+            ids,
+            subscribing,
+        },
+    ) = (memory.all(), memory);
     let words = format!(
         "up to {} for publishing (twice publish.max_in_flight_bytes), {} for message ids (publish.dedup_max_ids), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
         mib(publishing),

@@ -73,7 +73,11 @@ pub fn consume(
 }
 
 /// The sidecar's, but what may be prefetched counts for all partitions together here, since their queues are not split.
-fn consumer_settings(config: &Config, group: &str, partitions: usize) -> KafkaResult<ClientConfig> {
+pub(super) fn consumer_settings(
+    config: &Config,
+    group: &str,
+    partitions: usize,
+) -> KafkaResult<ClientConfig> {
     let mut client = Cluster::new(Arc::new(config.clone()))
         .consumer_properties(group)
         .map_err(KafkaError::ClientCreation)?;
@@ -102,7 +106,7 @@ fn read_so_far(consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicPartitionList
 }
 
 /// The consumer's context.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -258,9 +258,9 @@ impl Stream for Batches {
             this.sent.lock().insert(this.sequence, this.gone);
         }
         let count = std::mem::take(&mut this.next);
+        let batch = this.load.message(this.sequence, this.gone, count);
         this.left -= count as u64;
         this.gone += count as u64;
-        let batch = this.load.message(this.sequence, count);
         this.sequence += 1;
         Poll::Ready(Some(batch))
     }

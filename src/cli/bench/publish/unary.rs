@@ -32,8 +32,7 @@ use crate::{
 
 /// What the callers of a run share.
 struct Calls {
-    request: PublishRequest,
-    records: u64,
+    load: Load,
     rate: Option<u64>,
     next: AtomicU64,
     start: Start,
@@ -43,11 +42,7 @@ struct Calls {
 impl Calls {
     fn new(load: &Load, calls: u16, rate: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
-            request: PublishRequest {
-                records: vec![load.record()],
-                ..Default::default()
-            },
-            records: load.records,
+            load: load.clone(),
             rate,
             next: AtomicU64::new(0),
             start: Start::of(calls.into()),
@@ -116,12 +111,16 @@ async fn call(connection: Connection, shared: Arc<Calls>) -> anyhow::Result<(Ins
     let schedule = shared.rate.map(|rate| Schedule { begun, rate });
     loop {
         let record = shared.next.fetch_add(1, Ordering::Relaxed);
-        if record >= shared.records {
+        if record >= shared.load.records {
             return Ok((begun, Instant::now()));
         }
         // The thread is this caller's own.
         let due = schedule.map(|schedule| schedule.wait(record));
-        let answer = tokio::time::timeout(STALLED, client.publish(shared.request.clone()));
+        let request = PublishRequest {
+            records: vec![shared.load.record(record)],
+            ..Default::default()
+        };
+        let answer = tokio::time::timeout(STALLED, client.publish(request));
         let answer = answer.await.context("no answer in time")?;
         let results = answer
             .map_err(|status| refusal(&status))?
