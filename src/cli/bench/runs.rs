@@ -80,7 +80,10 @@ impl Bed {
         }
         direct::create_topics(&self.config, topics, self.options.partitions)
             .await
-            .with_context(|| format!("{} could not be created", topics.join(", ")))
+            .with_context(|| match topics {
+                [topic] => format!("{topic} could not be created"),
+                _ => format!("{} topics could not be created", topics.len()),
+            })
     }
 
     /// The sidecar that was named, or one of the bench's own.
