@@ -192,7 +192,13 @@ impl Producer {
                         tasks.spawn(async move { lane.supervise().await });
                     }
                 }
-                self.limits.grown.notified().await;
+                tokio::select! {
+                    () = self.limits.grown.notified() => {}
+                    // None ends but by a panic, which is the supervisor's own.
+                    Some(Err(ended)) = tasks.join_next() => if ended.is_panic() {
+                        std::panic::resume_unwind(ended.into_panic());
+                    },
+                }
             }
         };
         tokio::join!(clients, self.look_up_limits(), self.make_batches_smaller());

@@ -30,7 +30,10 @@ use tokio_util::sync::CancellationToken;
 use tonic_types::StatusExt;
 
 use crate::{
-    checker::{Mode, Topic, judge, random::Random},
+    checker::{
+        Mode, Topic, judge,
+        random::{Random, seed},
+    },
     client::{Subscription, init, read_each, window},
     commit_log::{Commit, CommitLog},
     history::{Action, Change, Delivery, Event, History, Level, MemberId, Outcome, StreamId},
@@ -781,12 +784,7 @@ async fn rebalance(protocol: Protocol, modes: &[Mode]) {
     let bootstrap = kafka.bootstrap().to_owned();
     let kafka = Arc::new(tokio::sync::Mutex::new(kafka));
     let is_soak = std::env::var_os("OUTRIGGER_SOAK").is_some();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = match std::env::var("OUTRIGGER_SEED") {
-        Ok(seed) => seed.parse().expect("a number"),
-        Err(_) => now.unwrap().as_secs(),
-    };
-    eprintln!("seed {seed}");
+    let seed = seed();
     let mut runs = Vec::new();
     for mode in modes {
         let (topic, name) = (fresh("rebalances"), fresh("g"));

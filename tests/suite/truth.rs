@@ -20,7 +20,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use outrigger::grpc::proto::FailureMode;
@@ -35,7 +35,7 @@ use self::{
     network::Network,
 };
 use crate::{
-    checker::random::Random,
+    checker::random::{Random, seed},
     client::read_each,
     kafka::{Kafka, fresh},
     sidecar::PATIENCE,
@@ -160,12 +160,7 @@ fn tell(violations: &[Violation]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_to_a_publish_is_the_truth() {
     let is_soak = std::env::var_os("OUTRIGGER_SOAK").is_some();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = match std::env::var("OUTRIGGER_SEED") {
-        Ok(seed) => seed.parse().expect("a number"),
-        Err(_) => now.unwrap().as_secs(),
-    };
-    eprintln!("seed {seed}");
+    let seed = seed();
     let mut random = Random(seed);
     let mut network = Network::of(BROKERS as usize);
     let options = [

@@ -68,11 +68,8 @@ impl Ears {
         }
     }
 
-    /// Who was told of other brokers has been let in: that those cannot be reached is another matter.
     fn is_in(&self) -> bool {
-        self.heard().iter().any(|(code, text)| {
-            *code == Code::BrokerTransportFailure && !text.contains("/bootstrap")
-        })
+        is_in(&self.heard())
     }
 
     /// Whether it is certain by now that there will be no login.
@@ -84,16 +81,21 @@ impl Ears {
         if let Some((_, text)) = refused {
             return Some(LoginProblem::Refused(words(text)));
         }
-        drop(heard);
-        if self.is_in() {
+        if is_in(&heard) {
             return None;
         }
-        let heard = self.heard();
         let lost = heard
             .iter()
             .filter(|(code, _)| *code == Code::AllBrokersDown);
         (lost.count() >= LOSSES).then(|| LoginProblem::Closed(last(&heard)))
     }
+}
+
+/// Who was told of other brokers has been let in: that those cannot be reached is another matter.
+fn is_in(heard: &[(Code, String)]) -> bool {
+    heard
+        .iter()
+        .any(|(code, text)| *code == Code::BrokerTransportFailure && !text.contains("/bootstrap"))
 }
 
 /// The last thing that was said of a connection.

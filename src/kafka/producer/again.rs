@@ -37,6 +37,10 @@ impl Again {
         self.kept().push(kept);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept().is_empty()
+    }
+
     /// All of them, in the order to send them in: reports come by partition.
     pub(super) fn take(&self) -> Vec<Kept> {
         let mut all = std::mem::take(&mut *self.kept());

@@ -169,7 +169,8 @@ impl Producer {
         };
         let _changes = (old.change.lock().await, new.change.lock().await);
         old.close();
-        let is_empty = emptied(&old.client(), EMPTYING).await;
+        // What a client that failed for good has left to the next one is still to be sent there.
+        let is_empty = emptied(&old.client(), EMPTYING).await && old.succession.again.is_empty();
         if is_empty {
             let kept = self
                 .reports

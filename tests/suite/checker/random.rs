@@ -1,5 +1,18 @@
 //! Numbers that a seed determines: SplitMix64.
 
+use std::time::SystemTime;
+
+/// Another each time, and told; `OUTRIGGER_SEED` is an earlier one.
+pub fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seed = match std::env::var("OUTRIGGER_SEED") {
+        Ok(seed) => seed.parse().expect("a number"),
+        Err(_) => now.unwrap().as_secs(),
+    };
+    eprintln!("seed {seed}");
+    seed
+}
+
 pub struct Random(pub u64);
 
 impl Random {
