@@ -9,7 +9,7 @@ use bytes::Bytes;
 use outrigger::{
     config::{self, Sources},
     grpc::{self, proto},
-    kafka::{Cluster, Delivery, Producer, Trust},
+    kafka::{Answered, Cluster, Delivery, Producer, Trust},
     publish::{Admission, Claim, Claimant},
     record::Usage,
 };
@@ -34,7 +34,7 @@ fn step_admission(runtime: &tokio::runtime::Runtime, admission: &Admission, clai
 /// A batch is registered, each record gets its report, and the last one completes it.
 #[inline(never)]
 fn step_completion(producer: &Producer) {
-    let batch = producer.register(RECORDS, None, Box::new(discard));
+    let batch = producer.register(RECORDS, None, None, Box::new(discard));
     for index in 0..RECORDS {
         let delivery = Delivery::Published {
             partition: 0,
@@ -47,7 +47,7 @@ fn step_completion(producer: &Producer) {
 }
 
 /// A function, not a closure: that would bear the step's name, and callgrind would stop to count in it.
-fn discard(deliveries: Vec<Delivery>) {
+fn discard(deliveries: Vec<Delivery>, _: Answered) {
     drop(black_box(deliveries));
 }
 

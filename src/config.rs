@@ -173,6 +173,21 @@ pub struct Publish {
     pub dedup_max_ids: usize,
 }
 
+impl Publish {
+    /// How long Kafka may take to acknowledge a record of `topic`.
+    pub fn delivery_timeout_of(&self, topic: &str) -> Duration {
+        let own = self.topics.of(topic);
+        let own = own.and_then(|policy| policy.delivery_timeout);
+        own.unwrap_or(self.delivery_timeout)
+    }
+
+    /// The least that any topic's record is given.
+    pub fn shortest_delivery_timeout(&self) -> Duration {
+        let own = self.topics.shortest_delivery_timeout();
+        own.map_or(self.delivery_timeout, |own| own.min(self.delivery_timeout))
+    }
+}
+
 /// Subscribing: windows, and the part Outrigger plays in consumer groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consume {

@@ -29,5 +29,5 @@ pub use consumer::{
 };
 pub use embedded::EmbeddedBroker;
 pub use ffi::leave;
-pub use producer::{BatchId, Delivery, Places, Producer, SendFull, Trust, Waiting};
+pub use producer::{Answered, BatchId, Delivery, Places, Producer, SendFull, Trust, Waiting};
 pub use rdkafka::config::ClientConfig as Properties;

@@ -39,7 +39,7 @@ pub use self::{
 use crate::{
     config,
     failure::{Failure, Persistence, Reason},
-    kafka::{BatchId, Delivery, Producer},
+    kafka::{Answered, BatchId, Delivery, Producer},
     metrics,
     record::{Record, Usage},
 };
@@ -218,8 +218,8 @@ impl Publisher {
         }
     }
 
-    /// Registers a batch; its budget is given back and its outcome counted when the last report is in. What is known of it by its message
-    /// id is not sent.
+    /// Registers a batch; its budget is given back when the last report is in, its outcome counted when it is answered. What is known of it by
+    /// its message id is not sent.
     fn begin(
         &self,
         mut records: Vec<Record>,
@@ -229,13 +229,23 @@ impl Publisher {
         done: impl FnOnce(Vec<Delivery>) + Send + 'static,
     ) -> Sending<'_> {
         let (runs, since) = (Runs::of(&records), Instant::now());
-        let completion = Box::new(move |deliveries: Vec<Delivery>| {
+        let topics = records.chunk_by(|one, next| one.topic == next.topic);
+        let longest = topics
+            .map(|run| self.0.config.delivery_timeout_of(&run[0].topic))
+            .max();
+        let (mut done, mut admitted) = (Some(done), Some(admitted));
+        let completion = Box::new(move |deliveries: Vec<Delivery>, answered| {
             runs.count(&deliveries, since.elapsed());
-            drop(admitted);
-            done(deliveries);
+            // What is still sent keeps its room.
+            if answered == Answered::Whole {
+                drop(admitted.take());
+            }
+            if let Some(done) = done.take() {
+                done(deliveries);
+            }
         });
         let producer = &self.0.producer;
-        let batch = producer.register(records.len(), failed, completion);
+        let batch = producer.register(records.len(), failed, longest, completion);
         let mut known = self.0.ids.claim(producer, batch, &mut records, asked);
         known.reverse();
         Sending {

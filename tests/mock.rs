@@ -46,13 +46,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(settings: &[(&str, &str)]) -> Self {
         let cluster = MockCluster::new(1).expect("the mock cluster starts");
         cluster
             .create_topic("t", 1, 1)
             .expect("the topic is created");
         let flag = |key: &str, value: String| (key.to_owned(), value);
+        let mut flags = vec![flag("kafka.bootstrap_servers", cluster.bootstrap_servers())];
+        let own = settings.iter();
+        flags.extend(own.map(|(key, value)| flag(key, (*value).to_owned())));
         let sources = Sources {
-            flags: vec![flag("kafka.bootstrap_servers", cluster.bootstrap_servers())],
+            flags,
             ..Sources::default()
         };
         let config: Config = config::load(&sources)
@@ -93,12 +100,13 @@ impl Bench {
 
     /// Hands a batch over.
     fn begin(&self, records: &[Record]) -> Receiver<Vec<Delivery>> {
+        let longest = Some(self.config.delivery_timeout);
         let (done, answer) = mpsc::sync_channel(1);
-        let told = Box::new(move |deliveries| {
+        let told = Box::new(move |deliveries, _| {
             // Who does not ask for the end does not wait for it.
             let _ = done.send(deliveries);
         });
-        let batch = self.producer.register(records.len(), None, told);
+        let batch = self.producer.register(records.len(), None, longest, told);
         for (index, record) in records.iter().enumerate() {
             let begun = Instant::now();
             while self.producer.send(batch, index, record).is_err() {
@@ -398,4 +406,59 @@ async fn a_duplicate_has_the_first_ones_time_also_where_the_broker_tells_none() 
         };
         assert_eq!((timestamp, duplicate), (Some(1000), is_duplicate));
     }
+}
+
+/// What a record with an id is told.
+async fn told(publisher: &Publisher) -> Delivery {
+    let told = publisher.publish(CALLER, vec![with_id("a", 1)], None).await;
+    told.expect("an answer for each").remove(0)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_known_is_repeated_and_nothing_is_sent_again() {
+    let bench = Bench::new();
+    let publisher = Publisher::new(Arc::clone(&bench.producer), bench.config.clone());
+    bench.inject(&[Error::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
+    let possibly = Some(Persistence::PossiblyPersisted);
+    for _ in 0..2 {
+        let told = failure(told(&publisher).await);
+        assert_eq!(told, (Reason::ProducerReplaced, possibly));
+    }
+}
+
+#[test]
+fn a_batch_is_answered_in_time_and_keeps_its_room_until_kafka_answers() {
+    let bench = Bench::with(&[("publish.delivery_timeout", "1s")]);
+    let publisher = Publisher::new(Arc::clone(&bench.producer), bench.config.clone());
+    let slow = bench
+        .cluster
+        .broker_round_trip_time(1, Duration::from_secs(4));
+    slow.expect("the broker is slow");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let begun = Instant::now();
+    bench.supervised(|| {
+        runtime.block_on(async {
+            let possibly = Some(Persistence::PossiblyPersisted);
+            let late = failure(told(&publisher).await);
+            assert_eq!(late, (Reason::DeliveryTimeout, possibly));
+            assert!(begun.elapsed() < Duration::from_secs(3), "in time");
+            assert_eq!(publisher.in_flight().0.records, 1);
+            let late = failure(told(&publisher).await);
+            assert_eq!(late, (Reason::DeliveryTimeout, possibly), "it has joined");
+            assert!(publisher.flush(Instant::now() + PATIENCE).await);
+            assert!(begun.elapsed() >= Duration::from_secs(4));
+            let published = told(&publisher).await;
+            assert!(
+                matches!(
+                    published,
+                    Delivery::Published {
+                        offset: Some(1),
+                        duplicate: true,
+                        ..
+                    }
+                ),
+                "{published:?}"
+            );
+        });
+    });
 }

@@ -48,6 +48,12 @@ impl TopicPolicies {
         let names = |policy: &&TopicPolicy| matches_any(&policy.topics, topic);
         self.0.iter().find(names)
     }
+
+    /// The shortest delivery timeout that some topic has of its own.
+    pub(super) fn shortest_delivery_timeout(&self) -> Option<Duration> {
+        let own = self.0.iter();
+        own.filter_map(|policy| policy.delivery_timeout).min()
+    }
 }
 
 const ALLOW: &str = "allow";

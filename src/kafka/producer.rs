@@ -1,13 +1,14 @@
 //! The one idempotent producer of the process.
 //!
 //! Records go in by batch; a batch is completed once, by one call, when every record of it has its delivery report (or could
-//! not be handed over). A topic that takes no batches as large as librdkafka makes them has a client of smaller ones (`limits`); each client
+//! not be handed over), or its time is over (`late`). A topic that takes no batches as large as librdkafka makes them has a client of smaller ones (`limits`); each client
 //! and its successors are a `lane`. Not here: bounds and waiting (`publish`), reports (`reports`), the change of clients (`replace`). What
 //! always holds: every registered batch is completed exactly once, and an offset that is told is the record's own.
 
 mod again;
 mod batches;
 mod lane;
+mod late;
 mod limits;
 mod oversized;
 mod places;
@@ -23,15 +24,15 @@ use std::{
 use tokio::{sync::Notify, task::JoinSet};
 
 pub(super) use self::places::PartitionCounts;
+pub use self::{
+    batches::{Answered, BatchId, Waiting},
+    places::Places,
+};
 use self::{
     batches::{Batch, Completion, Watch},
     lane::Lane,
     limits::Limits,
     reports::Reports,
-};
-pub use self::{
-    batches::{BatchId, Waiting},
-    places::Places,
 };
 use super::{Cluster, ffi};
 use crate::{failure::Failure, record::Record};
@@ -101,20 +102,24 @@ impl Producer {
         })
     }
 
-    /// Registers a batch of `records` records. `failed` is raised as soon as one of them fails.
+    /// Registers a batch of `records` records, at least one. `failed` is raised as soon as one of them fails. If reports are missing after
+    /// `longest`, it is answered without them.
     pub fn register(
         &self,
         records: usize,
         failed: Option<Arc<AtomicBool>>,
+        longest: Option<Duration>,
         done: Completion,
     ) -> BatchId {
+        let since = Instant::now();
         self.reports.batches().insert(Batch {
             deliveries: vec![None; records],
             open: records,
             failed,
             watch: None,
-            done,
-            since: Instant::now(),
+            done: Some(done),
+            since,
+            until: longest.and_then(|longest| since.checked_add(longest)),
             number: 0,
         })
     }
@@ -201,7 +206,12 @@ impl Producer {
                 }
             }
         };
-        tokio::join!(clients, self.look_up_limits(), self.make_batches_smaller());
+        tokio::join!(
+            clients,
+            self.look_up_limits(),
+            self.make_batches_smaller(),
+            self.answer_the_late()
+        );
     }
 }
 

@@ -27,7 +27,6 @@ pub fn producer(config: &Config) -> ClientConfig {
         max_in_flight_bytes,
         linger,
         compression,
-        delivery_timeout,
         ..
     } = &config.publish;
     let mut client = base(&config.kafka);
@@ -39,7 +38,9 @@ pub fn producer(config: &Config) -> ClientConfig {
         .set("partitioner", "murmur2_random")
         .set("linger.ms", format!("{}", linger.as_secs_f64() * 1000.0))
         .set("compression.codec", compression.as_str())
-        .set("message.timeout.ms", millis(*delivery_timeout))
+        // Never: librdkafka would go on under a new epoch, in which brokers do not know again what it sends once more. Callers are answered in
+        // time all the same (`producer/late`).
+        .set("message.timeout.ms", "0")
         // librdkafka counts the record's own envelope too; brokers allow 1,048,588 bytes by default.
         .set(
             "message.max.bytes",
@@ -77,7 +78,6 @@ pub fn topic(config: &Publish, name: &str) -> Vec<(&'static str, String)> {
             "compression.level",
             policy.compression_level.map(|level| level.to_string()),
         ),
-        ("message.timeout.ms", policy.delivery_timeout.map(millis)),
         ("request.timeout.ms", policy.request_timeout.map(millis)),
         ("partitioner", policy.partitioner.map(str::to_owned)),
     ];

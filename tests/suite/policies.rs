@@ -102,7 +102,7 @@ async fn a_topic_may_give_up_sooner_than_the_others() {
         kafka.topic("hasty", 1).await,
         kafka.topic("patient", 1).await,
     );
-    let sidecar = started(&kafka, "[{topics: ['hasty-*'], delivery_timeout: 1s}]");
+    let sidecar = started(&kafka, "[{topics: ['hasty-*'], delivery_timeout: 3s}]");
     for topic in [&hasty, &patient] {
         publish(&sidecar, record(topic, "before")).await.unwrap();
     }

@@ -5,7 +5,7 @@ use super::{
     HOUR, KIB, TIB, bytes, count, key, millis,
 };
 
-/// librdkafka's bounds of `message.timeout.ms` in milliseconds, in whole seconds.
+/// The longest that fits librdkafka's milliseconds (31 bits), in whole seconds.
 pub(in crate::config) const MAX_DELIVERY_TIMEOUT: u64 = 2_147_483_000;
 
 pub(super) const KEYS: &[Key] = &[
@@ -73,8 +73,8 @@ pub(super) const KEYS: &[Key] = &[
         "publish.delivery_timeout",
         millis(1000, MAX_DELIVERY_TIMEOUT),
         "120s",
-        "How long Kafka may take to acknowledge a record, retries included; librdkafka's `message.timeout.ms`. \
-         More than `publish.linger`.",
+        "How long Kafka may take to acknowledge a record, retries included, before its caller is answered `DELIVERY_TIMEOUT`. It is still sent, and \
+         keeps its room until Kafka answers. More than `publish.linger`.",
     ),
     key(
         "publish.dedup_window",

@@ -116,7 +116,7 @@ impl Session {
             let record = copy(topic, &slot.partition, &self.subscription.group, &dead);
             let (epoch, offset, cause) = (slot.epoch, dead.offset, dead.trouble.cause);
             let (ended, wake) = (Arc::clone(&self.copies.ended), thread::current());
-            let done = move |deliveries: Vec<Delivery>| {
+            let done = move |deliveries: Vec<Delivery>, _| {
                 let failure = deliveries.into_iter().find_map(|delivery| match delivery {
                     Delivery::Published { .. } => None,
                     Delivery::Failed(failure) => Some(*failure),
@@ -135,7 +135,8 @@ impl Session {
                 wake.unpark();
             };
             self.copies.under_way += 1;
-            let batch = self.producer.register(1, None, Box::new(done));
+            // However long it takes: another copy would be one too many.
+            let batch = self.producer.register(1, None, None, Box::new(done));
             if self.producer.send(batch, 0, &record).is_err() {
                 let full =
                     Failure::not_persisted(Reason::PublishBufferFull, "librdkafka's queue is full");

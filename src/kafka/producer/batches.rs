@@ -17,8 +17,17 @@ use super::Delivery;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchId(pub(super) u32);
 
-/// Called once with what became of each record, in the batch's order. Runs on the producer's thread: it must be quick.
-pub(super) type Completion = Box<dyn FnOnce(Vec<Delivery>) + Send>;
+/// Called once with what became of each record, in the batch's order; where it runs it must be quick. Dropped when every record has its report.
+pub(super) type Completion = Box<dyn FnMut(Vec<Delivery>, Answered) + Send>;
+
+/// When a batch is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// With its last report.
+    Whole,
+    /// For its age: reports are yet to come.
+    Early,
+}
 
 /// Hears of a record that has its report, by its index, before its batch does; says which records of others are completed by that, and how.
 /// Runs on the producer's thread as well.
@@ -28,14 +37,33 @@ pub(super) type Watch = Arc<dyn Fn(usize, &Delivery) -> Vec<Waiting> + Send + Sy
 pub type Waiting = (BatchId, usize, Delivery);
 
 pub(super) struct Batch {
+    /// Empty once it was answered for its age.
     pub(super) deliveries: Vec<Option<Delivery>>,
     pub(super) open: usize,
     pub(super) failed: Option<Arc<AtomicBool>>,
     pub(super) watch: Option<Watch>,
-    pub(super) done: Completion,
+    /// Absent only while it is called for the batch's age.
+    pub(super) done: Option<Completion>,
     pub(super) since: Instant,
+    /// When it is answered though reports are missing.
+    pub(super) until: Option<Instant>,
     /// How many were registered before it; set by [`Batches::insert`].
     pub(super) number: u64,
+}
+
+/// The answer to a batch whose time is over; its completion goes back with [`Batches::answered`].
+pub(super) struct Late {
+    pub(super) id: BatchId,
+    number: u64,
+    pub(super) done: Completion,
+    pub(super) deliveries: Vec<Delivery>,
+}
+
+impl Batch {
+    /// Its caller has been answered for its age.
+    fn is_answered(&self) -> bool {
+        self.deliveries.is_empty()
+    }
 }
 
 /// The open batches by slot, and which partitions are answering with invented offsets.
@@ -84,9 +112,11 @@ impl Batches {
         if let (Delivery::Failed(_), Some(failed)) = (&delivery, &batch.failed) {
             failed.store(true, Ordering::Release);
         }
-        let entry = &mut batch.deliveries[index];
-        debug_assert!(entry.is_none(), "a record has one report");
-        *entry = Some(delivery);
+        if !batch.is_answered() {
+            let entry = &mut batch.deliveries[index];
+            debug_assert!(entry.is_none(), "a record has one report");
+            *entry = Some(delivery);
+        }
         batch.open -= 1;
         if batch.open > 0 {
             return None;
@@ -95,10 +125,58 @@ impl Batches {
         slot.take()
     }
 
-    /// How many were registered before this one, and when it was.
-    pub(super) fn registered(&self, id: BatchId) -> Option<(u64, Instant)> {
-        let batch = self.slots.get(id.0 as usize)?.as_ref()?;
-        Some((batch.number, batch.since))
+    /// Answers the batches whose time is over: of a record without a report `unknown` is told. They stay registered until the last one is in.
+    /// Also says when the next one's time is over. Looks at all of them: for somebody who looks on now and then.
+    pub(super) fn late(
+        &mut self,
+        now: Instant,
+        unknown: impl Fn() -> Delivery,
+    ) -> (Vec<Late>, Option<Instant>) {
+        let (mut late, mut next) = (Vec::new(), None);
+        for (slot, batch) in (0..).zip(&mut self.slots) {
+            let Some(batch) = batch else { continue };
+            let Some(until) = batch.until else { continue };
+            if until > now {
+                next = Some(next.map_or(until, |next: Instant| next.min(until)));
+                continue;
+            }
+            batch.until = None;
+            if let Some(failed) = &batch.failed {
+                failed.store(true, Ordering::Release);
+            }
+            let told = std::mem::take(&mut batch.deliveries).into_iter();
+            late.extend(batch.done.take().map(|done| Late {
+                id: BatchId(slot),
+                number: batch.number,
+                done,
+                deliveries: told.map(|told| told.unwrap_or_else(&unknown)).collect(),
+            }));
+        }
+        (late, next)
+    }
+
+    /// Gives back the completion of a batch that was answered for its age; returned if the last report has come meanwhile.
+    pub(super) fn answered(&mut self, late: Late) -> Option<Completion> {
+        match self.slots.get_mut(late.id.0 as usize) {
+            Some(Some(batch)) if batch.number == late.number => {
+                batch.done = Some(late.done);
+                None
+            }
+            _ => Some(late.done),
+        }
+    }
+
+    /// How many were registered before this one.
+    pub(super) fn number(&self, id: BatchId) -> Option<u64> {
+        Some(self.slots.get(id.0 as usize)?.as_ref()?.number)
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_answered(&self, id: BatchId) -> bool {
+        match self.slots.get(id.0 as usize) {
+            Some(Some(batch)) => batch.is_answered(),
+            _ => true,
+        }
     }
 
     pub(super) fn peek(&self, id: BatchId) -> Vec<Option<Delivery>> {
@@ -142,6 +220,8 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::failure::{Failure, Reason};
 
@@ -169,8 +249,9 @@ mod tests {
             open: 2,
             failed: Some(Arc::clone(&failed)),
             watch: None,
-            done: Box::new(|_| {}),
+            done: Some(Box::new(|_, _| {})),
             since: Instant::now(),
+            until: None,
             number: 0,
         });
         let failure = Failure::not_persisted(Reason::TopicNotFound, "no");
@@ -188,5 +269,74 @@ mod tests {
         };
         assert!(batches.complete(id, 0, published).is_some());
         assert!(batches.peek(id).is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_is_answered_for_its_age_stays_until_its_last_report() {
+        let mut batches = Batches::default();
+        let (begun, hour) = (Instant::now(), Duration::from_secs(3600));
+        let held = Arc::new(());
+        let insert = |batches: &mut Batches, until| {
+            let (held, failed) = (Arc::clone(&held), Arc::new(AtomicBool::new(false)));
+            let id = batches.insert(Batch {
+                deliveries: vec![None; 3],
+                open: 3,
+                failed: Some(Arc::clone(&failed)),
+                watch: None,
+                done: Some(Box::new(move |_, _| drop(Arc::clone(&held)))),
+                since: begun,
+                until,
+                number: 0,
+            });
+            (id, failed)
+        };
+        let (short, failed) = insert(&mut batches, Some(begun + hour));
+        let (_, other) = insert(&mut batches, Some(begun + hour * 2));
+        insert(&mut batches, None);
+        let published = Delivery::Published {
+            partition: 0,
+            offset: Some(7),
+            timestamp: None,
+            duplicate: false,
+        };
+        let unknown = Delivery::failed(Failure::possibly_persisted(Reason::DeliveryTimeout, "?"));
+        assert!(batches.complete(short, 1, published.clone()).is_none());
+        let (late, next) = batches.late(begun, || unknown.clone());
+        assert!(late.is_empty());
+        assert_eq!(next, Some(begun + hour));
+
+        let (mut late, next) = batches.late(begun + hour, || unknown.clone());
+        assert_eq!(next, Some(begun + hour * 2));
+        let late = late.pop().unwrap();
+        assert_eq!(late.id, short);
+        let told = [unknown.clone(), published.clone(), unknown.clone()];
+        assert_eq!(late.deliveries, told);
+        assert!(failed.load(Ordering::Acquire) && !other.load(Ordering::Acquire));
+        assert!(batches.is_answered(short));
+        assert!(batches.peek(short).is_empty());
+        assert!(batches.complete(short, 0, published.clone()).is_none());
+        assert!(batches.answered(late).is_none());
+        assert_eq!(Arc::strong_count(&held), 4);
+        let ended = batches.complete(short, 2, published.clone()).unwrap();
+        assert!(ended.deliveries.is_empty());
+        drop(ended);
+        assert_eq!(Arc::strong_count(&held), 3);
+
+        // The last report comes while the caller is told, and the slot has a new batch by then.
+        let (mut late, _) = batches.late(begun + hour * 2, || unknown.clone());
+        let late = late.pop().unwrap();
+        for index in 0..3 {
+            batches.complete(late.id, index, published.clone());
+        }
+        let id = late.id;
+        assert_eq!(insert(&mut batches, None).0, id);
+        assert!(batches.answered(late).is_some());
+        assert!(!batches.is_answered(id));
+        assert!(
+            batches
+                .late(begun + hour * 9, || unknown.clone())
+                .0
+                .is_empty()
+        );
     }
 }

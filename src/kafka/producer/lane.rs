@@ -199,7 +199,7 @@ impl Lane {
                 let forbidden = self.failed_for_good();
                 // Another client is on its way; one after the other may fail, so that is not waited for longer than for a report.
                 let may_wait = forbidden.is_none() && !self.hopeless.load(Ordering::Acquire);
-                if may_wait && code == Code::Fatal && !self.is_overdue(batch, &record.topic) {
+                if may_wait && code == Code::Fatal && !self.reports.batches().is_answered(batch) {
                     return Err(SendFull);
                 }
                 let failure = forbidden
@@ -213,7 +213,8 @@ impl Lane {
     /// Sends what was kept back, before anything that comes later.
     pub(super) fn send_kept(&self, current: &mut Current, kept: Vec<Kept>) {
         for kept in kept {
-            let sent = match self.is_overdue(kept.batch, &kept.record.topic) {
+            let is_late = self.reports.batches().is_answered(kept.batch);
+            let sent = match is_late {
                 true => Err(Code::MessageTimedOut),
                 false => current.send(self.config(), &kept.record, opaque(kept.batch, kept.index)),
             };
@@ -234,15 +235,6 @@ impl Lane {
     pub(super) fn forget(&self, topic: &str) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.topics.remove(topic);
-    }
-
-    /// Whether a batch has been open for as long as a record may wait for its report.
-    fn is_overdue(&self, batch: BatchId, topic: &str) -> bool {
-        let own = self.config().topics.of(topic);
-        let own = own.and_then(|policy| policy.delivery_timeout);
-        let longest = own.unwrap_or_else(|| self.config().delivery_timeout);
-        let registered = self.reports.batches().registered(batch);
-        registered.is_none_or(|(_, since)| since.elapsed() >= longest)
     }
 
     fn config(&self) -> &Publish {

@@ -105,7 +105,7 @@ impl Callbacks {
 impl Reports {
     /// A record is written: those before it in its partition that wait to be sent again cannot be any more.
     pub(super) fn overtaken(&self, batch: BatchId, index: usize, message: &BorrowedMessage<'_>) {
-        let Some((number, _)) = self.batches().registered(batch) else {
+        let Some(number) = self.batches().number(batch) else {
             return;
         };
         let overtaken =

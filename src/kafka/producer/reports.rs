@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use super::{
     Delivery, PartitionCounts, Trust,
     again::Kept,
-    batches::{BatchId, Batches},
+    batches::{Answered, BatchId, Batches},
     lane::Succession,
     oversized::Oversized,
 };
@@ -73,8 +73,12 @@ impl Reports {
         }
         let finished = batches.complete(batch, index, delivery);
         drop(batches);
-        if let Some(finished) = finished {
-            (finished.done)(finished.deliveries.into_iter().flatten().collect());
+        if let Some(mut finished) = finished
+            && let Some(done) = &mut finished.done
+            && !finished.deliveries.is_empty()
+        {
+            let deliveries = finished.deliveries.into_iter().flatten().collect();
+            done(deliveries, Answered::Whole);
         }
     }
 }
@@ -99,7 +103,7 @@ impl Callbacks {
 
     /// Takes a record out of its report, to be sent again.
     fn take(&self, batch: BatchId, index: usize, message: &BorrowedMessage<'_>) -> Option<Kept> {
-        let (number, _) = self.reports.batches().registered(batch)?;
+        let number = self.reports.batches().number(batch)?;
         Some(Kept {
             batch,
             index,
