@@ -3,13 +3,13 @@
 //! The first argument names a step; it is done [`ROUNDS`] times with a batch of [`RECORDS`] records. Callgrind counts inside the step's function
 //! alone, so what prepares a round costs nothing. By the clock this says nothing: `outrigger bench` does.
 
-use std::{env, hint::black_box, sync::Arc};
+use std::{env, hint::black_box, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use outrigger::{
     config::{self, Sources},
     grpc::{self, proto},
-    kafka::{Answered, Cluster, Delivery, Producer, Trust},
+    kafka::{Answered, Cluster, Delivery, Producer, Registration, Trust},
     publish::{Admission, Claim, Claimant},
     record::Usage,
 };
@@ -34,7 +34,13 @@ fn step_admission(runtime: &tokio::runtime::Runtime, admission: &Admission, clai
 /// A batch is registered, each record gets its report, and the last one completes it.
 #[inline(never)]
 fn step_completion(producer: &Producer) {
-    let batch = producer.register(RECORDS, None, None, Box::new(discard));
+    let registration = Registration {
+        records: RECORDS,
+        failed: None,
+        longest: None,
+        done: Box::new(discard),
+    };
+    let batch = producer.register(Instant::now(), vec![registration])[0];
     for index in 0..RECORDS {
         let delivery = Delivery::Published {
             partition: 0,

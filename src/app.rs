@@ -261,8 +261,8 @@ async fn listeners(config: &Config) -> anyhow::Result<(Vec<Listener>, Option<Tcp
 fn sampler(publisher: Publisher, lifecycle: Lifecycle) -> impl Fn() + Send + Sync + 'static {
     move || {
         metrics::publish().oldest(publisher.oldest().unwrap_or_default());
-        let marks = publisher.marks();
-        metrics::publish().marks(marks.highest, marks.lowest);
+        let ((now, _), marks) = (publisher.in_flight(), publisher.marks());
+        metrics::publish().in_flight(now, marks.highest, marks.lowest);
         metrics::publish().message_ids(publisher.message_ids());
         let left = lifecycle
             .deadline()

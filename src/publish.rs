@@ -6,6 +6,7 @@
 
 mod admission;
 mod dedup;
+mod handing;
 mod ids;
 mod outcome;
 mod parts;
@@ -17,19 +18,14 @@ mod validate;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::oneshot;
 
-use self::{
-    admission::Admitted,
-    dedup::Bounds,
-    ids::{Asked, Ids},
-    outcome::Runs,
-};
+use self::{admission::Admitted, dedup::Bounds, handing::Order, ids::Ids};
 pub use self::{
     admission::{Admission, Marks},
     dedup::ID_BYTES,
@@ -39,7 +35,7 @@ pub use self::{
 use crate::{
     config,
     failure::{Failure, Persistence, Reason},
-    kafka::{Answered, BatchId, Delivery, Producer},
+    kafka::{BatchId, Delivery, Producer},
     metrics,
     record::{Record, Usage},
 };
@@ -114,10 +110,17 @@ impl Publisher {
             .map_err(|_| refused(self.buffer_full()))?;
         let stamps = stamp(&mut records);
         let (told, mut answer) = oneshot::channel();
-        let mut sending = self.begin(records, asked, admitted, None, move |deliveries| {
-            // The caller may be gone.
-            let _ = told.send(deliveries);
-        });
+        let order = Order {
+            records,
+            asked,
+            admitted,
+            failed: None,
+            done: move |deliveries| {
+                // The caller may be gone.
+                let _ = told.send(deliveries);
+            },
+        };
+        let mut sending = self.begin(vec![order]).remove(0);
         let batch = sending.batch;
         let answered = async {
             sending.run(None).await;
@@ -218,45 +221,6 @@ impl Publisher {
         }
     }
 
-    /// Registers a batch; its budget is given back when the last report is in, its outcome counted when it is answered. What is known of it by
-    /// its message id is not sent.
-    fn begin(
-        &self,
-        mut records: Vec<Record>,
-        asked: Asked,
-        admitted: Admitted,
-        failed: Option<Arc<AtomicBool>>,
-        done: impl FnOnce(Vec<Delivery>) + Send + 'static,
-    ) -> Sending<'_> {
-        let (runs, since) = (Runs::of(&records), Instant::now());
-        let topics = records.chunk_by(|one, next| one.topic == next.topic);
-        let longest = topics
-            .map(|run| self.0.config.delivery_timeout_of(&run[0].topic))
-            .max();
-        let (mut done, mut admitted) = (Some(done), Some(admitted));
-        let completion = Box::new(move |deliveries: Vec<Delivery>, answered| {
-            runs.count(&deliveries, since.elapsed());
-            // What is still sent keeps its room.
-            if answered == Answered::Whole {
-                drop(admitted.take());
-            }
-            if let Some(done) = done.take() {
-                done(deliveries);
-            }
-        });
-        let producer = &self.0.producer;
-        let batch = producer.register(records.len(), failed, longest, completion);
-        let mut known = self.0.ids.claim(producer, batch, &mut records, asked);
-        known.reverse();
-        Sending {
-            batch,
-            producer,
-            records,
-            known,
-            next: 0,
-        }
-    }
-
     fn known_at_the_deadline(&self, batch: BatchId, count: usize) -> Vec<Delivery> {
         let late = Failure::possibly_persisted(
             Reason::Deadline,
@@ -281,66 +245,6 @@ impl Publisher {
             ),
         )
         .with_retry_after(RETRY_AFTER)
-    }
-}
-
-/// A registered batch while its records go into librdkafka. Dropped early, it answers the rest as not sent.
-struct Sending<'a> {
-    producer: &'a Producer,
-    batch: BatchId,
-    records: Vec<Record>,
-    /// Those that are not sent, the last first.
-    known: Vec<usize>,
-    next: usize,
-}
-
-impl Sending<'_> {
-    /// Whether a record is not sent; asked of each once, in order.
-    fn is_known(&mut self, index: usize) -> bool {
-        self.known.pop_if(|known| *known == index).is_some()
-    }
-
-    /// Hands all records over, in order, until `stop` is raised.
-    async fn run(&mut self, stop: Option<&AtomicBool>) {
-        while self.next < self.records.len() {
-            if stop.is_some_and(|stop| stop.load(Ordering::Acquire)) {
-                return;
-            }
-            if self.is_known(self.next) {
-                self.next += 1;
-                continue;
-            }
-            let record = &self.records[self.next];
-            match self.producer.send(self.batch, self.next, record) {
-                Ok(()) => {
-                    self.next += 1;
-                    // A large batch does not hold up what else this thread serves.
-                    if self.next.is_multiple_of(512) {
-                        tokio::task::yield_now().await;
-                    }
-                }
-                // Our own bound is lower than librdkafka's, so this is rare; the order is kept by waiting here.
-                Err(_) => self.producer.room().await,
-            }
-        }
-        // librdkafka has its copies, and the answer may be long in coming.
-        self.records = Vec::new();
-    }
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        for index in self.next..self.records.len() {
-            if self.is_known(index) {
-                continue;
-            }
-            let failure = Failure::not_persisted(
-                Reason::PreconditionFailed,
-                "not sent: an earlier record of this stream failed, or its caller went away",
-            );
-            self.producer
-                .complete(self.batch, index, Delivery::failed(failure));
-        }
     }
 }
 

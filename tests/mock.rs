@@ -20,7 +20,7 @@ use bytes::Bytes;
 use outrigger::{
     config::{self, Config, Sources},
     failure::{Persistence, Reason},
-    kafka::{Cluster, Delivery, Producer, Trust},
+    kafka::{Cluster, Delivery, Producer, Registration, Trust},
     publish::{Claimant, Publisher},
     record::{Header, Record},
 };
@@ -106,7 +106,13 @@ impl Bench {
             // Who does not ask for the end does not wait for it.
             let _ = done.send(deliveries);
         });
-        let batch = self.producer.register(records.len(), None, longest, told);
+        let registration = Registration {
+            records: records.len(),
+            failed: None,
+            longest,
+            done: told,
+        };
+        let batch = self.producer.register(Instant::now(), vec![registration])[0];
         for (index, record) in records.iter().enumerate() {
             let begun = Instant::now();
             while self.producer.send(batch, index, record).is_err() {

@@ -17,7 +17,10 @@ mod reports;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -62,6 +65,19 @@ impl Delivery {
     }
 }
 
+/// A batch that is to be handed over.
+#[expect(missing_debug_implementations, reason = "a closure shows nothing")]
+pub struct Registration {
+    /// How many it has, at least one.
+    pub records: usize,
+    /// Raised as soon as one of them fails.
+    pub failed: Option<Arc<AtomicBool>>,
+    /// If reports are missing after that time, it is answered without them.
+    pub longest: Option<Duration>,
+    /// Told once what became of its records.
+    pub done: Completion,
+}
+
 /// librdkafka's own queue has no room now; nothing was sent.
 #[derive(Debug)]
 pub struct SendFull;
@@ -86,6 +102,7 @@ impl Producer {
             batches: Mutex::default(),
             oversized: Default::default(),
             room: Notify::new(),
+            is_room_wanted: AtomicBool::new(false),
             trust,
             partitions: PartitionCounts::default(),
         });
@@ -102,26 +119,25 @@ impl Producer {
         })
     }
 
-    /// Registers a batch of `records` records, at least one. `failed` is raised as soon as one of them fails. If reports are missing after
-    /// `longest`, it is answered without them.
-    pub fn register(
-        &self,
-        records: usize,
-        failed: Option<Arc<AtomicBool>>,
-        longest: Option<Duration>,
-        done: Completion,
-    ) -> BatchId {
-        let since = Instant::now();
-        self.reports.batches().insert(Batch {
-            deliveries: vec![None; records],
-            open: records,
-            failed,
+    /// Registers batches that are handed over from `since` on, which is now.
+    pub fn register(&self, since: Instant, registrations: Vec<Registration>) -> Vec<BatchId> {
+        let batches = registrations.into_iter().map(|registration| Batch {
+            deliveries: vec![None; registration.records],
+            open: registration.records,
+            failed: registration.failed,
             watch: None,
-            done: Some(done),
+            done: Some(registration.done),
             since,
-            until: longest.and_then(|longest| since.checked_add(longest)),
+            until: registration
+                .longest
+                .and_then(|longest| since.checked_add(longest)),
             number: 0,
-        })
+        });
+        // Allocated before the lock is taken.
+        let batches: Vec<Batch> = batches.collect();
+        let mut registered = self.reports.batches();
+        let ids = batches.into_iter().map(|batch| registered.insert(batch));
+        ids.collect()
     }
 
     /// From now on `watch` hears of every record of the batch that is completed, before it is. To be set before one is sent.
@@ -175,6 +191,7 @@ impl Producer {
     /// Waits until a report may have made room in librdkafka's queue.
     pub async fn room(&self) {
         // Reports that came between the refusal and this call wake nobody: hence the bound.
+        self.reports.is_room_wanted.store(true, Ordering::Relaxed);
         let _ = tokio::time::timeout(Duration::from_millis(10), self.reports.room.notified()).await;
     }
 

@@ -96,8 +96,10 @@ impl Publish {
         self.limit_bytes.set(limit.bytes as f64);
     }
 
-    /// The most and the least that was in flight lately.
-    pub fn marks(&self, highest: Usage, lowest: Usage) {
+    /// What is in flight now, and the most and the least lately.
+    pub fn in_flight(&self, now: Usage, highest: Usage, lowest: Usage) {
+        self.in_flight_records.set(now.records as f64);
+        self.in_flight_bytes.set(now.bytes as f64);
         self.highest_records.set(highest.records as f64);
         self.highest_bytes.set(highest.bytes as f64);
         self.lowest_records.set(lowest.records as f64);
@@ -119,9 +121,10 @@ impl Publish {
         Open::new(self.waiting.clone())
     }
 
-    /// A batch, or a unary call, was admitted after that time.
-    pub fn admitted_after(&self, waited: Duration) {
-        self.admission_seconds.record(waited.as_secs_f64(), 1);
+    /// So many batches, or unary calls, of that usage together were admitted, each after that time.
+    pub fn admitted(&self, batches: u64, usage: Usage, waited: Duration) {
+        self.admission_seconds.record(waited.as_secs_f64(), batches);
+        self.bytes.increment(usage.bytes);
     }
 
     pub(super) fn draw(&self, text: &mut Text) {
@@ -144,19 +147,6 @@ impl Publish {
     /// A batch waits no more.
     pub fn unqueued(&self, bytes: u64) {
         self.queued_bytes.decrement(bytes as f64);
-    }
-
-    /// Records were admitted.
-    pub fn admitted(&self, usage: Usage) {
-        self.bytes.increment(usage.bytes);
-        self.in_flight_records.increment(usage.records as f64);
-        self.in_flight_bytes.increment(usage.bytes as f64);
-    }
-
-    /// Admitted records were answered.
-    pub fn answered(&self, usage: Usage) {
-        self.in_flight_records.decrement(usage.records as f64);
-        self.in_flight_bytes.decrement(usage.bytes as f64);
     }
 
     /// A stream is open as long as the answer lives.

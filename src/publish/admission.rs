@@ -81,37 +81,53 @@ impl Admission {
         }
     }
 
+    /// Room for the first of `claims`: for as many as there is room for now.
+    pub(super) fn take(&self, mut claims: Vec<Claim>) -> Vec<Admitted> {
+        let mut state = self.0.state();
+        let taken = claims
+            .iter()
+            .take_while(|claim| claim.usage == Usage::default() || state.shares.take(claim));
+        let count = taken.count();
+        state.note();
+        drop(state);
+        claims.truncate(count);
+        let mut usage = Usage::default();
+        for claim in &claims {
+            usage.add(claim.usage);
+        }
+        let recorder = metrics::publish();
+        recorder.admitted(count as u64, usage, Duration::ZERO);
+        let admitted = |claim| Admitted {
+            claim,
+            inner: Arc::clone(&self.0),
+        };
+        claims.into_iter().map(admitted).collect()
+    }
+
     /// Room that is there now, or the wait for it: for who asks often, and mostly need not wait.
     pub(super) fn ask(
         &self,
         claim: Claim,
     ) -> Result<Admitted, Pin<Box<impl Future<Output = Admitted>>>> {
-        let recorder = metrics::publish();
         if claim.usage == Usage::default() {
             // All of it is known by its message ids.
-            return Ok(self.admitted(Claim {
-                parts: Vec::new(),
-                ..claim
-            }));
+            return Ok(self.admitted(claim, Duration::ZERO));
         }
         let (mut asked, room) = match self.0.ask(claim) {
-            Ok(claim) => {
-                recorder.admitted_after(Duration::ZERO);
-                return Ok(self.admitted(claim));
-            }
+            Ok(claim) => return Ok(self.admitted(claim, Duration::ZERO)),
             Err(waits) => waits,
         };
-        let (counted, since) = (recorder.waiting(), Instant::now());
+        let (counted, since) = (metrics::publish().waiting(), Instant::now());
         Err(Box::pin(async move {
             let _counted = counted;
             room.await.expect("who waits is told, or has gone");
-            recorder.admitted_after(since.elapsed());
-            self.admitted(asked.claim.take().expect("it is taken once"))
+            let claim = asked.claim.take().expect("it is taken once");
+            self.admitted(claim, since.elapsed())
         }))
     }
 
-    fn admitted(&self, claim: Claim) -> Admitted {
-        metrics::publish().admitted(claim.usage);
+    fn admitted(&self, claim: Claim, waited: Duration) -> Admitted {
+        metrics::publish().admitted(1, claim.usage, waited);
         Admitted {
             claim,
             inner: Arc::clone(&self.0),
@@ -183,6 +199,9 @@ impl Inner {
         let mut state = self.state();
         let granted = state.shares.give_back(claim);
         state.granted(&granted);
+        if state.shares.used() == Usage::default() {
+            self.freed.notify_waiters();
+        }
     }
 }
 
@@ -240,8 +259,6 @@ impl Drop for Admitted {
         if self.claim.usage != Usage::default() {
             self.inner.give_back(&self.claim);
         }
-        metrics::publish().answered(self.claim.usage);
-        self.inner.freed.notify_waiters();
     }
 }
 
@@ -292,6 +309,33 @@ mod tests {
         let third =
             tokio::time::timeout(Duration::from_secs(1), admission.admit(claim(1, 1))).await;
         assert!(third.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_taken_as_there_is_room_for_and_nobody_who_waits_is_overtaken() {
+        let admission = Admission::new(usage(10, 100));
+        let known = claim(0, 0);
+        let claims = vec![
+            claim(1, 60),
+            known.clone(),
+            claim(1, 30),
+            claim(1, 20),
+            known,
+        ];
+        let mut taken = admission.take(claims);
+        assert_eq!(
+            taken.len(),
+            3,
+            "the fourth has no room, the fifth comes after it"
+        );
+        assert_eq!(admission.used(), usage(2, 90));
+        let mut waits = Box::pin(admission.admit(claim(1, 50)));
+        assert!(futures_now(waits.as_mut()).await.is_none());
+        assert!(admission.take(vec![claim(1, 5)]).is_empty());
+        taken.remove(0);
+        assert_eq!(admission.used(), usage(2, 80));
+        drop(waits.await);
+        assert_eq!(admission.take(vec![claim(1, 5)]).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 //! Records without a key go where librdkafka likes, and it likes partitions that have a leader: they are counted to none.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::LazyLock,
 };
@@ -18,23 +17,31 @@ use crate::{
 pub(super) fn of(records: &[Record], producer: &Producer) -> Vec<(PartitionKey, Usage)> {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let is_placed = |record: &&Record| record.partition.is_some() || record.key.is_some();
-    let mut parts: HashMap<PartitionKey, Usage> = HashMap::new();
+    let mut parts: Vec<(PartitionKey, Usage)> = Vec::new();
     for run in records.chunk_by(|one, next| one.topic == next.topic) {
         let mut placed = run.iter().filter(is_placed).peekable();
         if placed.peek().is_none() {
             continue;
         }
-        let topic = &run[0].topic;
-        let place = producer.places(topic);
+        let topic = KEYS.hash_one(&run[0].topic);
+        let place = producer.places(&run[0].topic);
         for record in placed {
             if let Some(partition) = place.of(record) {
-                let part = parts.entry(KEYS.hash_one((topic, partition))).or_default();
-                part.add(Usage {
+                let usage = Usage {
                     records: 1,
                     bytes: record.charged_bytes() as u64,
-                });
+                };
+                parts.push((KEYS.hash_one((topic, partition)), usage));
             }
         }
     }
-    parts.into_iter().collect()
+    parts.sort_unstable_by_key(|(partition, _)| *partition);
+    parts.dedup_by(|(partition, usage), (before, all)| {
+        let is_same = partition == before;
+        if is_same {
+            all.add(*usage);
+        }
+        is_same
+    });
+    parts
 }

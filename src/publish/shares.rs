@@ -120,7 +120,10 @@ impl Shares {
         }
         if let Some(account) = self.accounts.get_mut(&claim.claimant) {
             account.used.sub(claim.usage);
-            self.move_up(claim.claimant);
+            let stays = account.waiting.is_empty() && account.used != Usage::default();
+            if !stays {
+                self.move_up(claim.claimant);
+            }
         }
         self.let_all_go();
         self.grant()

@@ -9,6 +9,7 @@ mod accept;
 mod queue;
 mod refusal;
 mod session;
+mod times;
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

@@ -15,7 +15,7 @@ use super::Session;
 use crate::{
     consume::ledger::{Cause, Dead, Moment},
     failure::{Failure, Reason},
-    kafka::Delivery,
+    kafka::{Delivery, Registration},
     metrics,
     record::{Consumed, Header, Record, TopicPartition},
 };
@@ -135,8 +135,15 @@ impl Session {
                 wake.unpark();
             };
             self.copies.under_way += 1;
-            // However long it takes: another copy would be one too many.
-            let batch = self.producer.register(1, None, None, Box::new(done));
+            let registration = Registration {
+                records: 1,
+                failed: None,
+                // However long it takes: another copy would be one too many.
+                longest: None,
+                done: Box::new(done),
+            };
+            let registered = self.producer.register(Instant::now(), vec![registration]);
+            let batch = registered[0];
             if self.producer.send(batch, 0, &record).is_err() {
                 let full =
                     Failure::not_persisted(Reason::PublishBufferFull, "librdkafka's queue is full");

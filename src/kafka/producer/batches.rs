@@ -194,16 +194,20 @@ impl Batches {
     /// The offset of a report, or `None` when librdkafka made it up. A batch that the broker had already appended
     /// (`DUPLICATE_SEQUENCE_NUMBER`) is reported as delivered with offsets -1, 0, 1, 2 …, in order: from a negative offset on,
     /// the run that counts up from it is not believed.
-    pub(super) fn true_offset(&mut self, topic: &str, partition: i32, offset: i64) -> Option<i64> {
-        if offset < 0 {
-            self.invented
-                .insert((topic.to_owned(), partition), offset + 1);
-            return None;
-        }
-        if self.invented.is_empty() {
+    pub(super) fn true_offset<'a>(
+        &mut self,
+        topic: impl FnOnce() -> &'a str,
+        partition: i32,
+        offset: i64,
+    ) -> Option<i64> {
+        if offset >= 0 && self.invented.is_empty() {
             return Some(offset);
         }
-        let key = (topic.to_owned(), partition);
+        let key = (topic().to_owned(), partition);
+        if offset < 0 {
+            self.invented.insert(key, offset + 1);
+            return None;
+        }
         match self.invented.get_mut(&key) {
             Some(next) if *next == offset => {
                 *next += 1;
@@ -230,11 +234,11 @@ mod tests {
         let mut batches = Batches::default();
         let told: Vec<_> = [41, -1, 0, 1, 2, 42, 43]
             .into_iter()
-            .map(|offset| batches.true_offset("t", 0, offset))
+            .map(|offset| batches.true_offset(|| "t", 0, offset))
             .collect();
         assert_eq!(told, [Some(41), None, None, None, None, Some(42), Some(43)]);
         assert_eq!(
-            batches.true_offset("t", 1, 0),
+            batches.true_offset(|| "t", 1, 0),
             Some(0),
             "another partition is believed"
         );

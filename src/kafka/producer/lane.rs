@@ -255,7 +255,7 @@ impl Lane {
     /// Records go to the current client again.
     pub(super) fn reopen(&self) {
         self.closed.store(false, Ordering::Release);
-        self.reports.room.notify_waiters();
+        self.reports.made_room();
     }
 
     /// Gives up what is queued and in flight; each record gets its true report.

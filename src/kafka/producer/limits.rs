@@ -170,7 +170,7 @@ impl Producer {
                 };
                 self.limits.decide(&topic, place);
             }
-            self.reports.room.notify_waiters();
+            self.reports.made_room();
         }
     }
 

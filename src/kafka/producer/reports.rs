@@ -39,6 +39,8 @@ pub(super) struct Reports {
     pub(super) batches: Mutex<Batches>,
     pub(super) oversized: Oversized,
     pub(super) room: Notify,
+    /// Whether somebody waits for that, for the path of every report.
+    pub(super) is_room_wanted: AtomicBool,
     pub(super) trust: Trust,
     pub(super) partitions: PartitionCounts,
 }
@@ -63,7 +65,17 @@ impl Reports {
     }
 
     pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
-        let mut batches = self.batches();
+        self.complete_in(self.batches(), batch, index, delivery);
+    }
+
+    /// The same, with the batches locked already.
+    fn complete_in<'a>(
+        &'a self,
+        mut batches: MutexGuard<'a, Batches>,
+        batch: BatchId,
+        index: usize,
+        delivery: Delivery,
+    ) {
         if let Some(watch) = batches.watcher(batch) {
             drop(batches);
             for (batch, index, delivery) in watch(index, &delivery) {
@@ -79,6 +91,13 @@ impl Reports {
         {
             let deliveries = finished.deliveries.into_iter().flatten().collect();
             done(deliveries, Answered::Whole);
+        }
+    }
+
+    /// Wakes those who wait for room in librdkafka's queue.
+    pub(super) fn made_room(&self) {
+        if self.is_room_wanted.swap(false, Ordering::Relaxed) {
+            self.room.notify_waiters();
         }
     }
 }
@@ -113,60 +132,63 @@ impl Callbacks {
     }
 
     fn report(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let reports = &*self.reports;
         let (batch, index) = (BatchId((opaque >> 32) as u32), opaque & 0xffff_ffff);
-        let delivery = match result {
-            Ok(message) => {
-                self.connection.works();
-                if reports.oversized.any() {
-                    reports.overtaken(batch, index, message);
-                }
-                let offset = reports.batches().true_offset(
-                    message.topic(),
-                    message.partition(),
-                    message.offset(),
-                );
-                let timestamp = match reports.trust {
-                    Trust::Everything => message.timestamp().to_millis(),
-                    Trust::NotTimestamps => None,
-                };
-                Delivery::Published {
-                    partition: message.partition(),
-                    offset,
-                    timestamp,
-                    duplicate: false,
-                }
-            }
+        match result {
+            Ok(message) => self.written(batch, index, message),
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                let persistence = ffi::persistence(message);
-                let is_kept = persistence == Persistence::NotPersisted;
-                if is_kept && self.is_over(code) {
-                    if let Some(kept) = self.take(batch, index, message) {
-                        self.succession.again.keep(kept);
-                        self.succession.trouble.notify_one();
-                    }
-                    return;
-                }
-                if is_kept
-                    && code == Code::MessageSizeTooLarge
-                    && let Some(kept) = self.take(batch, index, message)
-                    && self.may_be_a_neighbour(&kept.record)
-                {
-                    return reports.oversized.keep(self.succession.place, kept);
-                }
-                let refused = match (code, persistence) {
-                    // It waited for a broker that would take us.
-                    (Code::PurgeQueue, Persistence::NotPersisted) => self.refused(),
-                    _ => None,
-                };
-                Delivery::failed(
-                    refused.unwrap_or_else(|| failure(code, message.topic(), persistence)),
-                )
+                self.failed(batch, index, code, message);
             }
+        }
+        self.reports.made_room();
+    }
+
+    fn written(&self, batch: BatchId, index: usize, message: &BorrowedMessage<'_>) {
+        let reports = &*self.reports;
+        self.connection.works();
+        if reports.oversized.any() {
+            reports.overtaken(batch, index, message);
+        }
+        let timestamp = match reports.trust {
+            Trust::Everything => message.timestamp().to_millis(),
+            Trust::NotTimestamps => None,
         };
-        reports.complete(batch, index, delivery);
-        reports.room.notify_waiters();
+        let (partition, offset) = (message.partition(), message.offset());
+        let mut batches = reports.batches();
+        let delivery = Delivery::Published {
+            partition,
+            offset: batches.true_offset(|| message.topic(), partition, offset),
+            timestamp,
+            duplicate: false,
+        };
+        reports.complete_in(batches, batch, index, delivery);
+    }
+
+    fn failed(&self, batch: BatchId, index: usize, code: Code, message: &BorrowedMessage<'_>) {
+        let persistence = ffi::persistence(message);
+        let is_kept = persistence == Persistence::NotPersisted;
+        if is_kept && self.is_over(code) {
+            if let Some(kept) = self.take(batch, index, message) {
+                self.succession.again.keep(kept);
+                self.succession.trouble.notify_one();
+            }
+            return;
+        }
+        if is_kept
+            && code == Code::MessageSizeTooLarge
+            && let Some(kept) = self.take(batch, index, message)
+            && self.may_be_a_neighbour(&kept.record)
+        {
+            return self.reports.oversized.keep(self.succession.place, kept);
+        }
+        let refused = match (code, persistence) {
+            // It waited for a broker that would take us.
+            (Code::PurgeQueue, Persistence::NotPersisted) => self.refused(),
+            _ => None,
+        };
+        let failure = refused.unwrap_or_else(|| failure(code, message.topic(), persistence));
+        self.reports
+            .complete(batch, index, Delivery::failed(failure));
     }
 }
 

@@ -51,7 +51,7 @@ impl Session<'_> {
                     sequence,
                     records,
                     usage,
-                    until: Instant::now() + self.publisher.0.config.max_wait,
+                    until: self.now + self.publisher.0.config.max_wait,
                     asked: Asked::default(),
                     charge: Charge::new(&self.publisher.0.queued, usage.bytes),
                 });

@@ -2,11 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -16,14 +18,15 @@ use tokio_stream::{Stream, StreamExt};
 use super::{
     Answer, Batch, Options, Outgoing,
     queue::{Queued, Report},
-    refusal::{draining, exceeded},
+    refusal::draining,
+    times::until,
 };
 use crate::{
     failure::{Failure, Reason},
     kafka::Delivery,
     lifecycle::Lifecycle,
     metrics,
-    publish::{Claimant, Publisher, admission::Admitted, stamp},
+    publish::{Claim, Claimant, Publisher, admission::Admitted, handing::Order, stamp},
     record::Usage,
 };
 
@@ -31,10 +34,13 @@ use crate::{
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// How long a stopping sidecar goes on answering a stream that sends more, after everything handed over is answered.
-const DRAIN_QUIET: Duration = Duration::from_millis(500);
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
 /// How soon a stream that was left unread is looked at again.
-const CROWDED: Duration = Duration::from_millis(20);
+pub(super) const CROWDED: Duration = Duration::from_millis(20);
+
+/// Messages, or reports, that are taken at once when they are there: a turn of the loop costs as much as one of them.
+const AT_ONCE: usize = 64;
 
 /// Answered records in one message: about 15 bytes each, and clients refuse messages over 4 MiB by default.
 const ANSWERED_RECORDS: usize = 20_000;
@@ -48,12 +54,16 @@ pub(super) struct Session<'a> {
     pub(super) failed: Arc<AtomicBool>,
     stop_on_failure: bool,
     /// When the call ends by its own deadline.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     pub(super) last_sequence: u64,
+    /// When it was read last.
+    pub(super) now: Instant,
     /// Read and not handed over.
     pub(super) queue: VecDeque<Queued>,
     /// Read and not yet given to the caller's channel.
     pub(super) unanswered: Usage,
+    /// How many batches ask for room at once.
+    at_once: usize,
     /// Batches handed over and without their report.
     in_flight: usize,
     pub(super) answers: VecDeque<Report>,
@@ -61,7 +71,7 @@ pub(super) struct Session<'a> {
     pub(super) over_since: Option<Instant>,
     reading: bool,
     /// Why the stream ends, and when at the latest.
-    ending: Option<(Failure, Instant)>,
+    pub(super) ending: Option<(Failure, Instant)>,
     /// When the caller was last heard, or answered, since the sidecar began to stop.
     pub(super) draining: Option<Instant>,
     /// The end of the drain, to be told to the caller.
@@ -86,8 +96,10 @@ impl<'a> Session<'a> {
             stop_on_failure: options.stop_on_failure,
             deadline: options.deadline,
             last_sequence: 0,
+            now: Instant::now(),
             queue: VecDeque::new(),
             unanswered: Usage::default(),
+            at_once: 1,
             in_flight: 0,
             answers: VecDeque::new(),
             over_since: None,
@@ -106,6 +118,7 @@ impl<'a> Session<'a> {
         lifecycle: Lifecycle,
     ) -> Result<(), Failure> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
+        let mut reported = Vec::with_capacity(AT_ONCE);
         loop {
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
@@ -113,19 +126,16 @@ impl<'a> Session<'a> {
                 }
                 self.stop();
             }
-            if admitting.is_none()
-                && let Some(mut next) = self.queue.pop_front()
-            {
-                match self.admit(&mut next) {
-                    Ok(admitted) => {
-                        self.hand_over(next, admitted).await;
-                        if output.is_closed() {
-                            return Ok(());
-                        }
-                        continue;
+            if admitting.is_none() && !self.queue.is_empty() {
+                let admitted = self.admit();
+                if !admitted.is_empty() {
+                    self.hand_over(admitted).await;
+                    if output.is_closed() {
+                        return Ok(());
                     }
-                    Err(waits) => admitting = Some((waits, next)),
+                    continue;
                 }
+                admitting = self.queue.pop_front().map(|next| self.wait(next));
             }
             let idle = admitting.is_none()
                 && self.in_flight == 0
@@ -139,7 +149,9 @@ impl<'a> Session<'a> {
             let timer = self.timer(crowded);
             tokio::select! {
                 biased;
-                Some(report) = reports.recv() => self.report(report),
+                1.. = reports.recv_many(&mut reported, AT_ONCE) => {
+                    reported.drain(..).for_each(|report| self.report(report));
+                }
                 permit = output.reserve(), if self.announce.is_some() || !self.answers.is_empty() => match permit {
                     Ok(permit) => permit.send(self.next_message()),
                     Err(_) => return Ok(()),
@@ -152,11 +164,23 @@ impl<'a> Session<'a> {
                 admitted = admitted(&mut admitting), if admitting.is_some() => {
                     let (_, queued) = admitting.take().expect("it was waiting");
                     match admitted {
-                        Some(admitted) => self.hand_over(queued, admitted).await,
+                        Some(admitted) => self.hand_over(vec![(queued, admitted)]).await,
                         None => self.give_up(queued, &self.publisher.buffer_full()),
                     }
                 }
-                read = input.next(), if self.reading && !crowded => self.read(read),
+                read = input.next(), if self.reading && !crowded => {
+                    self.now = Instant::now();
+                    self.read(read);
+                    let mut more = 1;
+                    while more < AT_ONCE
+                        && self.reading
+                        && !self.publisher.is_crowded()
+                        && let Some(read) = if_ready(input.next()).await
+                    {
+                        self.read(read);
+                        more += 1;
+                    }
+                }
                 () = until(timer) => {
                     if self.expire() {
                         return self.ending.take().map_or(Ok(()), |(failure, _)| Err(failure));
@@ -166,16 +190,33 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Room for a batch, or the wait for it.
-    fn admit(&self, next: &mut Queued) -> Result<Admitted, Admitting<'a>> {
-        let (publisher, until) = (self.publisher, next.until.into());
-        let (asked, room) = publisher.0.ids.look(&next.records, next.usage);
-        next.asked = asked;
-        let claim = publisher.claim(self.claimant, &next.records, room);
-        publisher.0.admission.ask(claim).map_err(|waits| {
-            let admitted = tokio::time::timeout_at(until, waits);
-            Box::pin(async { admitted.await.ok() }) as Admitting<'a>
-        })
+    /// What waits first, with its room: what there is room for now, to be handed over in one turn.
+    fn admit(&mut self) -> Vec<(Queued, Admitted)> {
+        let waiting = self.queue.iter_mut().take(self.at_once);
+        let claims = waiting.map(|next| claim(self.publisher, self.claimant, next));
+        let claims: Vec<Claim> = claims.collect();
+        let asked = claims.len();
+        let admitted = self.publisher.0.admission.take(claims);
+        // As long as there is no room for all of them, what is asked for in vain is little.
+        self.at_once = match admitted.len() == asked {
+            true => AT_ONCE.min(self.at_once * 2),
+            false => 1,
+        };
+        self.queue.drain(..admitted.len()).zip(admitted).collect()
+    }
+
+    /// The wait for the room of a batch, in whose turn it is.
+    fn wait(&self, mut next: Queued) -> (Admitting<'a>, Queued) {
+        let until = next.until.into();
+        let claim = claim(self.publisher, self.claimant, &mut next);
+        let asked = self.publisher.0.admission.ask(claim);
+        let admitting = Box::pin(async move {
+            match asked {
+                Ok(admitted) => Some(admitted),
+                Err(waits) => tokio::time::timeout_at(until, waits).await.ok(),
+            }
+        });
+        (admitting, next)
     }
 
     fn read(&mut self, read: Option<Result<Batch, Failure>>) {
@@ -186,38 +227,33 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn hand_over(
-        &mut self,
-        Queued {
-            sequence,
-            mut records,
-            usage,
-            asked,
-            ..
-        }: Queued,
-        admitted: Admitted,
-    ) {
-        stamp(&mut records);
-        let done = self.done.clone();
-        self.in_flight += 1;
-        let mut sending = self.publisher.begin(
-            records,
-            asked,
-            admitted,
-            Some(Arc::clone(&self.failed)),
-            move |deliveries| {
-                // The stream may be over; then nobody waits for the answer.
-                let _ = done.send(Report {
-                    answer: Answer {
-                        sequence,
-                        deliveries,
-                    },
-                    usage,
-                });
-            },
-        );
+    async fn hand_over(&mut self, admitted: Vec<(Queued, Admitted)>) {
+        self.in_flight += admitted.len();
+        let orders = admitted.into_iter().map(|(mut queued, admitted)| {
+            stamp(&mut queued.records);
+            let (done, sequence, usage) = (self.done.clone(), queued.sequence, queued.usage);
+            Order {
+                records: queued.records,
+                asked: queued.asked,
+                admitted,
+                failed: Some(Arc::clone(&self.failed)),
+                done: move |deliveries| {
+                    // The stream may be over; then nobody waits for the answer.
+                    let _ = done.send(Report {
+                        answer: Answer {
+                            sequence,
+                            deliveries,
+                        },
+                        usage,
+                    });
+                },
+            }
+        });
+        let sendings = self.publisher.begin(orders.collect());
         let stop = self.stop_on_failure.then_some(&*self.failed);
-        sending.run(stop).await;
+        for mut sending in sendings {
+            sending.run(stop).await;
+        }
     }
 
     fn report(&mut self, report: Report) {
@@ -330,51 +366,23 @@ impl<'a> Session<'a> {
             _ => None,
         }
     }
-
-    /// When to look next without being woken, if ever. Most streams have no such time, and then no clock is read for their messages.
-    fn timer(&self, crowded: bool) -> Option<Instant> {
-        let grace = self.publisher.0.config.stream_grace;
-        let next = [
-            self.over_since.map(|since| since + grace),
-            self.ending.as_ref().map(|(_, by)| *by),
-            self.draining.map(|heard| heard + DRAIN_QUIET),
-            self.deadline,
-            crowded.then(|| Instant::now() + CROWDED),
-        ];
-        let next = next.into_iter().flatten().min()?;
-        // A time that has passed and ends nothing must not make the loop spin.
-        Some(next.max(Instant::now() + Duration::from_millis(1)))
-    }
-
-    /// Looks which time has come; says whether the stream is over at once.
-    fn expire(&mut self) -> bool {
-        let now = Instant::now();
-        if let Some((_, by)) = &self.ending {
-            return now >= *by;
-        }
-        let grace = self.publisher.0.config.stream_grace;
-        if self.over_since.is_some_and(|since| now >= since + grace) {
-            self.end_with(exceeded("more than the window was unanswered for too long"));
-            // Its caller had the whole grace to read.
-            return true;
-        }
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            self.end_with(Failure::possibly_persisted(
-                Reason::Deadline,
-                "the deadline of the stream came; what is unanswered may still be written",
-            ));
-            return true;
-        }
-        false
-    }
 }
 
-/// Never ends without a time.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
+/// What a batch asks for, beside what is known by its message ids.
+fn claim(publisher: &Publisher, claimant: Claimant, next: &mut Queued) -> Claim {
+    let (asked, room) = publisher.0.ids.look(&next.records, next.usage);
+    next.asked = asked;
+    publisher.claim(claimant, &next.records, room)
+}
+
+/// Whether a future has ended; it is asked once.
+async fn if_ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 async fn admitted(admitting: &mut Option<(Admitting<'_>, Queued)>) -> Option<Admitted> {

@@ -1,0 +1,147 @@
+//! Batches on their way into librdkafka: registered, then sent record by record.
+//!
+//! What always holds: the budget of a batch is given back when its last report is in, its outcome counted when it is answered.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use super::{Admitted, Publisher, ids::Asked, outcome::Runs};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::{Answered, BatchId, Delivery, Producer, Registration},
+    record::Record,
+};
+
+/// A batch that has its room.
+pub(super) struct Order<F> {
+    pub(super) records: Vec<Record>,
+    /// What was known of its message ids when it asked for room.
+    pub(super) asked: Asked,
+    pub(super) admitted: Admitted,
+    /// Raised by the first record that fails.
+    pub(super) failed: Option<Arc<AtomicBool>>,
+    /// Told once what became of the records.
+    pub(super) done: F,
+}
+
+impl Publisher {
+    /// Registers batches, which are then to be sent in this order. What is known of them by message ids is not sent.
+    pub(super) fn begin<F>(&self, orders: Vec<Order<F>>) -> Vec<Sending<'_>>
+    where
+        F: FnOnce(Vec<Delivery>) + Send + 'static,
+    {
+        let (producer, since) = (&*self.0.producer, Instant::now());
+        let (mut batches, mut registrations) = (Vec::new(), Vec::new());
+        for order in orders {
+            let Order {
+                records,
+                asked,
+                admitted,
+                failed,
+                done,
+            } = order;
+            let topics = records.chunk_by(|one, next| one.topic == next.topic);
+            let longest = topics
+                .map(|run| self.0.config.delivery_timeout_of(&run[0].topic))
+                .max();
+            let runs = Runs::of(&records);
+            let (mut done, mut admitted) = (Some(done), Some(admitted));
+            registrations.push(Registration {
+                records: records.len(),
+                failed,
+                longest,
+                done: Box::new(move |deliveries: Vec<Delivery>, answered| {
+                    runs.count(&deliveries, since.elapsed());
+                    // What is still sent keeps its room.
+                    if answered == Answered::Whole {
+                        drop(admitted.take());
+                    }
+                    if let Some(done) = done.take() {
+                        done(deliveries);
+                    }
+                }),
+            });
+            batches.push((records, asked));
+        }
+        let registered = producer.register(since, registrations).into_iter();
+        let sendings = registered.zip(batches);
+        sendings
+            .map(|(batch, (mut records, asked))| {
+                let mut known = self.0.ids.claim(producer, batch, &mut records, asked);
+                known.reverse();
+                Sending {
+                    batch,
+                    producer,
+                    records,
+                    known,
+                    next: 0,
+                }
+            })
+            .collect()
+    }
+}
+
+/// A registered batch while its records go into librdkafka. Dropped early, it answers the rest as not sent.
+pub(super) struct Sending<'a> {
+    producer: &'a Producer,
+    pub(super) batch: BatchId,
+    records: Vec<Record>,
+    /// Those that are not sent, the last first.
+    known: Vec<usize>,
+    next: usize,
+}
+
+impl Sending<'_> {
+    /// Whether a record is not sent; asked of each once, in order.
+    fn is_known(&mut self, index: usize) -> bool {
+        self.known.pop_if(|known| *known == index).is_some()
+    }
+
+    /// Hands all records over, in order, until `stop` is raised.
+    pub(super) async fn run(&mut self, stop: Option<&AtomicBool>) {
+        while self.next < self.records.len() {
+            if stop.is_some_and(|stop| stop.load(Ordering::Acquire)) {
+                return;
+            }
+            if self.is_known(self.next) {
+                self.next += 1;
+                continue;
+            }
+            let record = &self.records[self.next];
+            match self.producer.send(self.batch, self.next, record) {
+                Ok(()) => {
+                    self.next += 1;
+                    // A large batch does not hold up what else this thread serves.
+                    if self.next.is_multiple_of(512) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                // Our own bound is lower than librdkafka's, so this is rare; the order is kept by waiting here.
+                Err(_) => self.producer.room().await,
+            }
+        }
+        // librdkafka has its copies, and the answer may be long in coming.
+        self.records = Vec::new();
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        for index in self.next..self.records.len() {
+            if self.is_known(index) {
+                continue;
+            }
+            let failure = Failure::not_persisted(
+                Reason::PreconditionFailed,
+                "not sent: an earlier record of this stream failed, or its caller went away",
+            );
+            self.producer
+                .complete(self.batch, index, Delivery::failed(failure));
+        }
+    }
+}
