@@ -121,7 +121,7 @@ async fn many_topics_get_the_records_in_turn() {
 fn a_broker_that_stands_still_is_measured_on_its_partition_and_on_another() {
     let kafka = Kafka::start(3, &[]);
     let outage = |broker: usize, pid: u32| {
-        format!("outage --broker {broker} --broker-pid {pid} --seconds 4 --rounds 1 --json")
+        format!("outage --broker {broker} --broker-pid {pid} --seconds 6 --rounds 1 --json")
     };
     let told = json_on(&kafka, &outage(3, kafka.pid(3)));
     for part in ["alone", "beside", "stopped"] {
