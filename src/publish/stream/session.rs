@@ -33,9 +33,6 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long a stopping sidecar goes on answering a stream that sends more, after everything handed over is answered.
 const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
-/// How soon a stream that was left unread is looked at again.
-const CROWDED: Duration = Duration::from_millis(20);
-
 /// Answered records in one message: about 15 bytes each, and clients refuse messages over 4 MiB by default.
 const ANSWERED_RECORDS: usize = 20_000;
 
@@ -100,13 +97,18 @@ impl<'a> Session<'a> {
 
     pub(super) async fn run(
         mut self,
-        mut input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
+        input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
         output: mpsc::Sender<Outgoing>,
         mut reports: mpsc::UnboundedReceiver<Report>,
         lifecycle: Lifecycle,
     ) -> Result<(), Failure> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
+        let mut input = Some(input);
         loop {
+            if !self.reading {
+                // It may hold room, or a turn, that others wait for.
+                input = None;
+            }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
                     self.queue.push_front(waiting);
@@ -134,12 +136,7 @@ impl<'a> Session<'a> {
             if idle && let Some(end) = self.end() {
                 return end;
             }
-            // All streams together may hold as much unadmitted as may be in flight; beyond it they are left unread for a moment.
-            let crowded = self.publisher.is_crowded();
-            let timer = match crowded {
-                true => self.timer().min(Instant::now() + CROWDED),
-                false => self.timer(),
-            };
+            let timer = self.timer();
             tokio::select! {
                 biased;
                 Some(report) = reports.recv() => self.report(report),
@@ -159,7 +156,7 @@ impl<'a> Session<'a> {
                         None => self.give_up(queued, &self.publisher.buffer_full()),
                     }
                 }
-                read = input.next(), if self.reading && !crowded => self.read(read),
+                read = next(&mut input), if input.is_some() => self.read(read),
                 () = tokio::time::sleep_until(timer.into()) => {
                     if self.expire() {
                         return self.ending.take().map_or(Ok(()), |(failure, _)| Err(failure));
@@ -370,6 +367,13 @@ impl<'a> Session<'a> {
             return true;
         }
         false
+    }
+}
+
+async fn next<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
+    match input {
+        Some(input) => input.next().await,
+        None => None,
     }
 }
 
