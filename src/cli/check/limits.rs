@@ -6,7 +6,7 @@ use super::{
     machine::Machine,
     report::{Category, Report},
 };
-use crate::{config::Config, publish::ID_BYTES};
+use crate::{config::Config, grpc::listen::UNREAD_BYTES, publish::ID_BYTES};
 
 const MIB: u64 = 1 << 20;
 
@@ -103,8 +103,11 @@ impl Memory {
         let (publish, consume) = (&config.publish, &config.consume);
         let fetched = number(consume.prefetch_bytes).saturating_mul(number(partitions.max(1)));
         Self {
-            // Streams are read ahead of their admission by as much again.
-            publishing: number(publish.max_in_flight_bytes).saturating_mul(2),
+            // Callers are read ahead of their admission by as much again; what is not read waits in each stream's window.
+            publishing: number(publish.max_in_flight_bytes)
+                .saturating_mul(2)
+                .saturating_add(number(config.listen.max_message_bytes))
+                .saturating_add(number(config.listen.max_streams).saturating_mul(UNREAD_BYTES)),
             // Those in flight are kept beyond the bound.
             ids: match publish.dedup_window.is_zero() {
                 true => 0,
@@ -141,7 +144,7 @@ fn memory(report: &mut Report, config: &Config, machine: &Machine, partitions: u
         },
     ) = (memory.all(), memory);
     let words = format!(
-        "up to {} for publishing (twice publish.max_in_flight_bytes), {} for message ids (publish.dedup_max_ids), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
+        "up to {} for publishing (twice publish.max_in_flight_bytes, 80 KiB for each of listen.max_streams, and listen.max_message_bytes), {} for message ids (publish.dedup_max_ids), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
         mib(publishing),
         mib(ids),
         mib(subscribing),

@@ -33,9 +33,6 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long a stopping sidecar goes on answering a stream that sends more, after everything handed over is answered.
 const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
-/// How soon a stream that was left unread is looked at again.
-const CROWDED: Duration = Duration::from_millis(20);
-
 /// Answered records in one message: about 15 bytes each, and clients refuse messages over 4 MiB by default.
 const ANSWERED_RECORDS: usize = 20_000;
 
@@ -100,13 +97,18 @@ impl<'a> Session<'a> {
 
     pub(super) async fn run(
         mut self,
-        mut input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
+        input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
         output: mpsc::Sender<Outgoing>,
         mut reports: mpsc::UnboundedReceiver<Report>,
         lifecycle: Lifecycle,
     ) -> Result<(), Failure> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
+        let mut input = Some(input);
         loop {
+            if !self.reading {
+                // It may hold room, or a turn, that others wait for.
+                input = None;
+            }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
                     self.queue.push_front(waiting);
@@ -134,9 +136,7 @@ impl<'a> Session<'a> {
             if idle && let Some(end) = self.end() {
                 return end;
             }
-            // All streams together may hold as much unadmitted as may be in flight; beyond it they are left unread for a moment.
-            let crowded = self.publisher.is_crowded();
-            let timer = self.timer(crowded);
+            let timer = self.timer();
             tokio::select! {
                 biased;
                 Some(report) = reports.recv() => self.report(report),
@@ -156,7 +156,7 @@ impl<'a> Session<'a> {
                         None => self.give_up(queued, &self.publisher.buffer_full()),
                     }
                 }
-                read = input.next(), if self.reading && !crowded => self.read(read),
+                read = next(&mut input), if input.is_some() => self.read(read),
                 () = until(timer) => {
                     if self.expire() {
                         return self.ending.take().map_or(Ok(()), |(failure, _)| Err(failure));
@@ -332,14 +332,13 @@ impl<'a> Session<'a> {
     }
 
     /// When to look next without being woken, if ever. Most streams have no such time, and then no clock is read for their messages.
-    fn timer(&self, crowded: bool) -> Option<Instant> {
+    fn timer(&self) -> Option<Instant> {
         let grace = self.publisher.0.config.stream_grace;
         let next = [
             self.over_since.map(|since| since + grace),
             self.ending.as_ref().map(|(_, by)| *by),
             self.draining.map(|heard| heard + DRAIN_QUIET),
             self.deadline,
-            crowded.then(|| Instant::now() + CROWDED),
         ];
         let next = next.into_iter().flatten().min()?;
         // A time that has passed and ends nothing must not make the loop spin.
@@ -374,6 +373,13 @@ async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+async fn next<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
+    match input {
+        Some(input) => input.next().await,
+        None => None,
     }
 }
 
