@@ -36,16 +36,6 @@ impl Heads {
             }
         }
     }
-
-    /// Whether `data`, which comes next, begins with a whole head.
-    pub(super) fn is_head(&self, data: &[u8]) -> bool {
-        self.left == 0 && self.known == 0 && data.len() >= HEAD
-    }
-
-    /// What is still to come of a message that has begun.
-    pub(super) fn left(&self) -> usize {
-        self.left
-    }
 }
 
 #[cfg(test)]
@@ -69,10 +59,10 @@ pub(super) mod tests {
                 heads.pass(cut, |length| found.push(length));
             }
             assert_eq!(found, [0, 3, 300, 0], "cut to {size}");
-            assert_eq!(heads.left(), 0);
+            assert_eq!(heads.left, 0);
         }
         let mut heads = Heads::default();
         heads.pass(&bytes[..5 + 5 + 3 + 5 + 100], |_| ());
-        assert_eq!(heads.left(), 200);
+        assert_eq!(heads.left, 200);
     }
 }

@@ -55,10 +55,11 @@ const _: () =
     assert!(STREAM_WINDOW as u64 * MAX_CONCURRENT_STREAMS as u64 <= CONNECTION_WINDOW as u64);
 
 /// Of one frame.
-const FRAME: u32 = 16 * 1024;
+pub(super) const FRAME: u32 = 16 * 1024;
 
-/// What a stream may hold that is not read: its window, and a frame that waits for room.
-pub const UNREAD_BYTES: u64 = STREAM_WINDOW as u64 + FRAME as u64;
+/// What a stream that waits for room needs, beside messages that have it: what is not read, which is its window and a frame; and what each has, which is
+/// buffers of both directions and its tasks (measured, rounded up).
+pub const STREAM_BYTES: u64 = (STREAM_WINDOW + FRAME + 32 * 1024) as u64;
 
 /// Header lists that are read.
 const MAX_HEADER_LIST: u32 = 16 * 1024;

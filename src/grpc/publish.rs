@@ -215,22 +215,20 @@ impl Service {
         let access = self.access;
         let room = self.publisher.max_record_bytes();
         let Incoming { messages, reading } = incoming;
-        let batches = messages.map(move |message| match message {
-            Ok(message) => {
-                let mut batch = batch(message, |records| forbidden(&access, &caller, records))?;
-                batch.waited = reading.waited();
-                if let Ok(records) = &mut batch.records {
-                    reading.decoded(records);
-                    spans.begin(batch.sequence, Sends::begin(records, &parent, room));
-                }
-                Ok(batch)
-            }
+        let batches = messages.map(move |message| {
             // The stream itself broke: its caller is gone, or sent what is not a message.
-            Err(error) => Err(Failure::invalid(
-                Reason::InvalidRequest,
-                "message",
-                error.message(),
-            )),
+            let broken =
+                |what: &str| Failure::invalid(Reason::InvalidRequest, "message", what.to_owned());
+            let message = message.map_err(|error| broken(error.message()))?;
+            let message = reading
+                .message(message)
+                .map_err(|error| broken(&error.to_string()))?;
+            let mut batch = batch(message, |records| forbidden(&access, &caller, records))?;
+            batch.waited = reading.waited();
+            if let Ok(records) = &mut batch.records {
+                spans.begin(batch.sequence, Sends::begin(records, &parent, room));
+            }
+            Ok(batch)
         });
         self.publisher
             .serve(Box::pin(batches), output, options, self.lifecycle)
