@@ -8,7 +8,9 @@ mod answers;
 mod convert;
 mod deadline;
 mod deliveries;
+mod framing;
 mod identity;
+mod intake;
 pub mod listen;
 mod measure;
 pub mod proto;
@@ -28,6 +30,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 // The first for `benches/instructions.rs`.
 use self::{
     answers::Streams,
+    intake::Rooms,
     listen::{Door, Listener},
     proto::{
         admin_service_server::AdminServiceServer, publisher_service_server::PublisherServiceServer,
@@ -113,6 +116,7 @@ pub fn server(
     measure::register();
     let streams = Streams::new(config.listen.max_streams);
     let limit = config.listen.max_message_bytes;
+    let rooms = Rooms::new(publisher.clone(), limit);
     let publish = publish::Service::new(
         publisher,
         access.clone(),
@@ -139,6 +143,7 @@ pub fn server(
         lifecycle: lifecycle.clone(),
         tls,
         tokens,
+        rooms,
         places: Arc::new(Semaphore::new(listen.max_connections)),
     };
     Ok(Server {

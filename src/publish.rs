@@ -8,6 +8,7 @@ mod admission;
 mod dedup;
 mod handing;
 mod ids;
+mod intake;
 mod outcome;
 mod parts;
 mod print;
@@ -29,6 +30,7 @@ use self::{admission::Admitted, dedup::Bounds, handing::Order, ids::Ids};
 pub use self::{
     admission::{Admission, Marks},
     dedup::ID_BYTES,
+    intake::{Intake, Place},
     shares::{Claim, Claimant},
     validate::{Invalid, merge},
 };
@@ -59,8 +61,8 @@ struct Shared {
     streams: AtomicU32,
     /// Names the next stream.
     next_stream: AtomicU64,
-    /// Bytes that streams have read and that are not admitted.
-    queued: Arc<AtomicU64>,
+    /// For what is read, or was read and is not admitted.
+    intake: Intake,
 }
 
 impl Publisher {
@@ -79,20 +81,21 @@ impl Publisher {
                 ids: config.dedup_max_ids,
                 waiting: config.max_in_flight_records,
             })),
+            intake: Intake::new(bound.bytes),
             config,
             streams: AtomicU32::new(0),
             next_stream: AtomicU64::new(0),
-            queued: Arc::default(),
         }))
     }
 
     /// Publishes the records of one request and waits for what became of them, in request order. At `deadline` it answers with what
-    /// is known. A caller that goes away does not cancel what was handed over.
+    /// is known. It has `waited` for room already, to be read. A caller that goes away does not cancel what was handed over.
     pub async fn publish(
         &self,
         claimant: Claimant,
         mut records: Vec<Record>,
         deadline: Option<Instant>,
+        waited: Duration,
     ) -> Result<Vec<Delivery>, Failure> {
         let count = records.len();
         let refused = |failure: Failure| {
@@ -102,12 +105,14 @@ impl Publisher {
         let usage =
             validate::request(&records, self.0.admission.bound(), self.rules()).map_err(refused)?;
         let (asked, room) = self.0.ids.look(&records, usage);
-        let longest = Instant::now() + self.0.config.max_wait;
+        let longest = Instant::now() + self.max_wait().saturating_sub(waited);
         let until = deadline.map_or(longest, |deadline| deadline.min(longest));
         let claim = self.claim(claimant, &records, room);
+        let read = self.0.intake.charged(usage.bytes);
         let admitted = tokio::time::timeout_at(until.into(), self.0.admission.admit(claim))
             .await
             .map_err(|_| refused(self.buffer_full()))?;
+        drop(read);
         let stamps = stamp(&mut records);
         let (told, mut answer) = oneshot::channel();
         let order = Order {
@@ -192,9 +197,20 @@ impl Publisher {
         }
     }
 
-    /// Whether the streams hold as much unadmitted as may be in flight.
-    fn is_crowded(&self) -> bool {
-        self.0.queued.load(Ordering::Relaxed) >= self.0.admission.bound().bytes
+    /// Where there is room for what is read: as much as may be in flight.
+    pub fn intake(&self) -> &Intake {
+        &self.0.intake
+    }
+
+    /// How long a call waits for room at most.
+    pub fn max_wait(&self) -> Duration {
+        self.0.config.max_wait
+    }
+
+    /// What a call is told of whose message not even that much could be read.
+    pub fn no_room(&self) -> Failure {
+        metrics::publish().failed(Reason::PublishBufferFull, 1);
+        self.buffer_full()
     }
 
     /// How long the oldest batch has been waiting for Kafka.

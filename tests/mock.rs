@@ -370,16 +370,18 @@ async fn who_joined_a_record_that_its_caller_gave_up_is_told_to_try_again() {
     // So many that others have a turn before the last one is handed over.
     let mut records: Vec<_> = (0..600).map(|number| numbered("many", number)).collect();
     records.push(with_id("a", 1));
-    let mut joined = pin!(publisher.publish(CALLER, vec![with_id("a", 1)], None));
+    let mut joined = pin!(publisher.publish(CALLER, vec![with_id("a", 1)], None, Duration::ZERO));
     {
-        let mut first = pin!(publisher.publish(CALLER, records, None));
+        let mut first = pin!(publisher.publish(CALLER, records, None, Duration::ZERO));
         assert!(waits(first.as_mut()).await);
         assert!(waits(joined.as_mut()).await, "for the other one's report");
     }
     let told = joined.await.expect("an answer for each").remove(0);
     let not = Some(Persistence::NotPersisted);
     assert_eq!(failure(told), (Reason::KafkaUnavailable, not));
-    let again = publisher.publish(CALLER, vec![with_id("a", 1)], None).await;
+    let again = publisher
+        .publish(CALLER, vec![with_id("a", 1)], None, Duration::ZERO)
+        .await;
     let again = again.expect("an answer for each").remove(0);
     assert!(
         matches!(
@@ -399,7 +401,7 @@ async fn a_duplicate_has_the_first_ones_time_also_where_the_broker_tells_none() 
     let publisher = Publisher::new(Arc::clone(&bench.producer), bench.config.clone());
     for (timestamp, is_duplicate) in [(1000, false), (2000, true)] {
         let told = publisher
-            .publish(CALLER, vec![with_id("a", timestamp)], None)
+            .publish(CALLER, vec![with_id("a", timestamp)], None, Duration::ZERO)
             .await;
         let told = told.expect("an answer for each").remove(0);
         let Delivery::Published {
@@ -416,7 +418,9 @@ async fn a_duplicate_has_the_first_ones_time_also_where_the_broker_tells_none() 
 
 /// What a record with an id is told.
 async fn told(publisher: &Publisher) -> Delivery {
-    let told = publisher.publish(CALLER, vec![with_id("a", 1)], None).await;
+    let told = publisher
+        .publish(CALLER, vec![with_id("a", 1)], None, Duration::ZERO)
+        .await;
     told.expect("an answer for each").remove(0)
 }
 

@@ -31,6 +31,7 @@ use tonic::service::Routes;
 
 use super::{
     identity::Gate,
+    intake::{Bounded, Rooms},
     measure::Measured,
     tls::{self, Tls},
     tokens::Tokens,
@@ -46,12 +47,19 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a connection may take to send its first bytes.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Flow-control windows: h2's guard against small frames allows half of the connection's window of unread ones.
+/// Flow-control windows: h2's guard against small frames allows half of the connection's window of unread ones. A stream that waits for room holds
+/// its own window in memory, so that is small; all of a connection fit into the connection's, so one that has room is never held up by the others.
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const _: () =
+    assert!(STREAM_WINDOW as u64 * MAX_CONCURRENT_STREAMS as u64 <= CONNECTION_WINDOW as u64);
 
-/// Larger frames, fewer of them.
-const FRAME: u32 = 64 * 1024;
+/// Of one frame.
+pub(super) const FRAME: u32 = 16 * 1024;
+
+/// What a stream that waits for room needs, beside messages that have it: what is not read, which is its window and a frame; and what each has, which is
+/// buffers of both directions and its tasks (measured, rounded up).
+pub const STREAM_BYTES: u64 = (STREAM_WINDOW + FRAME + 32 * 1024) as u64;
 
 /// Header lists that are read.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
@@ -86,6 +94,7 @@ pub(super) struct Door {
     pub(super) lifecycle: Lifecycle,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) rooms: Rooms,
     /// Bounds the open connections, whichever listener they came by.
     pub(super) places: Arc<Semaphore>,
 }
@@ -286,6 +295,10 @@ async fn connection(
         routes: door.routes,
         caller: Arc::new(caller),
         tokens: door.tokens,
+    };
+    let gate = Bounded {
+        service: gate,
+        rooms: door.rooms,
     };
     let io = tokio::io::join(io::Cursor::new(first).chain(read), write);
     let served = http2::Builder::new(TokioExecutor::new())

@@ -16,7 +16,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tower::Service;
 
-use super::proto;
+use super::{framing::Heads, proto};
 use crate::metrics::rpc::{self, Call, Messages, MethodName};
 
 /// Says which methods there are, by the descriptors of what is served.
@@ -174,78 +174,31 @@ fn count<E>(counter: &mut Option<Counter>, frame: &Option<Result<Frame<Bytes>, E
     }
 }
 
-/// Finds the messages in a stream of bytes: each has a head of a flag and four bytes of length.
+/// Counts the messages in a stream of bytes.
 #[derive(Debug)]
 struct Counter {
     messages: Messages,
-    head: [u8; 5],
-    /// Of the head that is being read.
-    known: usize,
-    /// Of the message that is being passed over.
-    left: usize,
+    heads: Heads,
 }
 
 impl Counter {
     fn new(messages: Messages) -> Self {
         Self {
             messages,
-            head: [0; 5],
-            known: 0,
-            left: 0,
+            heads: Heads::default(),
         }
     }
 
     fn count(&mut self, data: &[u8]) {
-        self.messages.add(self.begun(data));
-    }
-
-    /// How many messages' heads end in `data`.
-    fn begun(&mut self, mut data: &[u8]) -> u64 {
         let mut begun = 0;
-        while !data.is_empty() {
-            if self.left > 0 {
-                let passed = self.left.min(data.len());
-                self.left -= passed;
-                data = &data[passed..];
-                continue;
-            }
-            let wanted = (self.head.len() - self.known).min(data.len());
-            self.head[self.known..self.known + wanted].copy_from_slice(&data[..wanted]);
-            self.known += wanted;
-            data = &data[wanted..];
-            if let [_, length @ ..] = self.head
-                && self.known == self.head.len()
-            {
-                begun += 1;
-                self.known = 0;
-                self.left = u32::from_be_bytes(length) as usize;
-            }
-        }
-        begun
+        self.heads.pass(data, |_| begun += 1);
+        self.messages.add(begun);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn message(length: usize) -> Vec<u8> {
-        let mut bytes = vec![0];
-        bytes.extend((length as u32).to_be_bytes());
-        bytes.resize(5 + length, 7);
-        bytes
-    }
-
-    #[test]
-    fn messages_are_found_however_the_bytes_are_cut() {
-        let bytes = [message(0), message(3), message(300), message(0)].concat();
-        for size in 1..=bytes.len() {
-            let call = Box::leak(Box::default());
-            let mut counter = Counter::new(Messages::new(call));
-            let begun: u64 = bytes.chunks(size).map(|cut| counter.begun(cut)).sum();
-            assert_eq!(begun, 4, "cut to {size}");
-        }
-    }
 
     #[test]
     fn every_service_is_among_the_methods() {

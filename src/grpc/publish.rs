@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::{
     answers::Streams,
     convert, deadline, identity,
+    intake::Reading,
     proto::{
         self, publish_stream_request, publish_stream_response,
         publisher_service_server::PublisherService,
@@ -76,7 +77,8 @@ impl Service {
         parent: &Parent,
     ) -> Result<Vec<Delivery>, Failure> {
         refuse_when_stopping(&self.lifecycle)?;
-        let answer_by = deadline::answer_by(request.metadata());
+        let answer_by = deadline::answer_by(request.metadata().as_ref());
+        let waited = Reading::of(request.extensions()).waited();
         let request = request.into_inner();
         convert::ack_level(request.ack_level)?;
         let mut records = convert::records(request.records).map_err(|invalid| {
@@ -89,7 +91,7 @@ impl Service {
         let sends = Sends::begin(&mut records, parent, room);
         let mut deliveries = match self
             .publisher
-            .publish(claimant(caller), records, answer_by)
+            .publish(claimant(caller), records, answer_by, waited)
             .await
         {
             Ok(deliveries) => deliveries,
@@ -161,16 +163,20 @@ impl PublisherService for Service {
         request: Request<Streaming<proto::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         refuse_when_stopping(&self.lifecycle).map_err(|failure| status(&failure))?;
-        let answer_by = deadline::answer_by(request.metadata());
+        let answer_by = deadline::answer_by(request.metadata().as_ref());
         let caller = identity::of(&request)?;
         let service = self.clone();
         let context = traces::caller(request.metadata().as_ref(), None);
         let sends = Arc::new(Spans::default());
+        let incoming = Incoming {
+            reading: Reading::of(request.extensions()),
+            messages: request.into_inner(),
+        };
         let (begun, span) = (Arc::clone(&sends), traces::span_of(&context));
         let answers = self.streams.serve(OUTGOING, |output| {
             service
                 .serve(
-                    request.into_inner(),
+                    incoming,
                     output,
                     answer_by,
                     caller,
@@ -186,10 +192,16 @@ impl PublisherService for Service {
     }
 }
 
+/// What a stream's caller sends.
+struct Incoming {
+    messages: Streaming<proto::PublishStreamRequest>,
+    reading: Reading,
+}
+
 impl Service {
     async fn serve(
         self,
-        mut incoming: Streaming<proto::PublishStreamRequest>,
+        mut incoming: Incoming,
         output: mpsc::Sender<Outgoing>,
         deadline: Option<Instant>,
         caller: Arc<Caller>,
@@ -197,25 +209,26 @@ impl Service {
         spans: Arc<Spans>,
     ) -> Result<(), Failure> {
         let options = Options {
-            stop_on_failure: open(&mut incoming).await?,
+            stop_on_failure: open(&mut incoming.messages).await?,
             deadline,
         };
         let access = self.access;
         let room = self.publisher.max_record_bytes();
-        let batches = incoming.map(move |message| match message {
-            Ok(message) => {
-                let mut batch = batch(message, |records| forbidden(&access, &caller, records))?;
-                if let Ok(records) = &mut batch.records {
-                    spans.begin(batch.sequence, Sends::begin(records, &parent, room));
-                }
-                Ok(batch)
-            }
+        let Incoming { messages, reading } = incoming;
+        let batches = messages.map(move |message| {
             // The stream itself broke: its caller is gone, or sent what is not a message.
-            Err(error) => Err(Failure::invalid(
-                Reason::InvalidRequest,
-                "message",
-                error.message(),
-            )),
+            let broken =
+                |what: &str| Failure::invalid(Reason::InvalidRequest, "message", what.to_owned());
+            let message = message.map_err(|error| broken(error.message()))?;
+            let message = reading
+                .message(message)
+                .map_err(|error| broken(&error.to_string()))?;
+            let mut batch = batch(message, |records| forbidden(&access, &caller, records))?;
+            batch.waited = reading.waited();
+            if let Ok(records) = &mut batch.records {
+                spans.begin(batch.sequence, Sends::begin(records, &parent, room));
+            }
+            Ok(batch)
         });
         self.publisher
             .serve(Box::pin(batches), output, options, self.lifecycle)
@@ -310,6 +323,7 @@ fn batch(
             Ok(Batch {
                 sequence: batch.sequence,
                 records: records.map_err(|invalid| Refused { count, invalid }),
+                waited: Duration::ZERO,
             })
         }
         Some(publish_stream_request::Message::Open(_)) => Err(Failure::invalid(

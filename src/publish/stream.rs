@@ -13,7 +13,7 @@ mod times;
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -36,6 +36,8 @@ pub struct Batch {
     pub sequence: u64,
     /// Its records, or what is wrong with them already.
     pub records: Result<Vec<Record>, Refused>,
+    /// How long it waited for room to be read.
+    pub waited: Duration,
 }
 
 /// A batch that could not be read whole.

@@ -6,7 +6,7 @@ use super::{
     machine::Machine,
     report::{Category, Report},
 };
-use crate::{config::Config, publish::ID_BYTES};
+use crate::{config::Config, grpc::listen::STREAM_BYTES, publish::ID_BYTES};
 
 const MIB: u64 = 1 << 20;
 
@@ -103,8 +103,12 @@ impl Memory {
         let (publish, consume) = (&config.publish, &config.consume);
         let fetched = number(consume.prefetch_bytes).saturating_mul(number(partitions.max(1)));
         Self {
-            // Streams are read ahead of their admission by as much again.
-            publishing: number(publish.max_in_flight_bytes).saturating_mul(2),
+            // Callers are read ahead of their admission by as much again, what waited for too long apart from them; what is not read waits in each
+            // stream's window.
+            publishing: number(publish.max_in_flight_bytes)
+                .saturating_mul(2)
+                .saturating_add(number(config.listen.max_message_bytes))
+                .saturating_add(number(config.listen.max_streams).saturating_mul(STREAM_BYTES)),
             // Those in flight are kept beyond the bound.
             ids: match publish.dedup_window.is_zero() {
                 true => 0,
@@ -141,8 +145,9 @@ fn memory(report: &mut Report, config: &Config, machine: &Machine, partitions: u
         },
     ) = (memory.all(), memory);
     let words = format!(
-        "up to {} for publishing (twice publish.max_in_flight_bytes), {} for message ids (publish.dedup_max_ids), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
+        "up to {} for publishing (twice publish.max_in_flight_bytes, {} KiB for each of listen.max_streams, and listen.max_message_bytes), {} for message ids (publish.dedup_max_ids), {} for subscribing to {} (consume.max_bytes, and prefetch_bytes for each partition)",
         mib(publishing),
+        STREAM_BYTES / 1024,
         mib(ids),
         mib(subscribing),
         match partitions {
@@ -176,6 +181,7 @@ pub(super) fn mib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::report::Status, *};
+    use crate::config;
 
     fn status(clock_says: Option<(bool, Duration)>) -> Status {
         let mut report = Report::default();
@@ -189,6 +195,22 @@ mod tests {
         assert_eq!(status(Some((true, error))), Status::Ok);
         assert_eq!(status(Some((false, error))), Status::Warning);
         assert_eq!(status(None), Status::Skipped);
+    }
+
+    #[test]
+    fn publishing_needs_room_twice_a_message_and_something_for_each_stream() {
+        let flags = vec![("kafka.bootstrap_servers".to_owned(), "b:9092".to_owned())];
+        let sources = config::Sources {
+            flags,
+            ..config::Sources::default()
+        };
+        let mut config = config::load(&sources).unwrap().config;
+        let before = Memory::of(&config, 0).publishing();
+        config.listen.max_streams += 1;
+        config.publish.max_in_flight_bytes += 1000;
+        config.listen.max_message_bytes += 10;
+        let after = Memory::of(&config, 0).publishing();
+        assert_eq!(after - before, 2010 + STREAM_BYTES);
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Service {
         request: Request<proto::PullRequest>,
     ) -> Result<proto::PullResponse, Failure> {
         refuse_when_draining(&self.lifecycle)?;
-        let answer_by = deadline::answer_by(request.metadata());
+        let answer_by = deadline::answer_by(request.metadata().as_ref());
         let request = request.into_inner();
         let Some(init) = request.init else {
             return Err(invalid("init", "must be set"));

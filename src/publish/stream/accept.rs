@@ -17,7 +17,14 @@ use crate::{
 };
 
 impl Session<'_> {
-    pub(super) fn accept(&mut self, Batch { sequence, records }: Batch) {
+    pub(super) fn accept(
+        &mut self,
+        Batch {
+            sequence,
+            records,
+            waited,
+        }: Batch,
+    ) {
         if sequence <= self.last_sequence {
             return self.end_with(Failure::invalid(
                 Reason::InvalidRequest,
@@ -51,9 +58,9 @@ impl Session<'_> {
                     sequence,
                     records,
                     usage,
-                    until: self.now + self.publisher.0.config.max_wait,
+                    until: self.now + self.publisher.max_wait().saturating_sub(waited),
                     asked: Asked::default(),
-                    charge: Charge::new(&self.publisher.0.queued, usage.bytes),
+                    charge: Charge::new(&self.publisher.0.intake, usage.bytes),
                 });
                 self.check_window();
             }

@@ -1,17 +1,11 @@
 //! What a stream has read and not answered: batches that wait for room, and reports that wait for the caller.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::time::Instant;
 
 use super::Answer;
 use crate::{
     metrics,
-    publish::ids::Asked,
+    publish::{Intake, Place, ids::Asked},
     record::{Record, Usage},
 };
 
@@ -33,24 +27,23 @@ pub(super) struct Queued {
 
 /// Bytes that are read and not admitted, counted for the whole process as long as they wait.
 pub(super) struct Charge {
-    queued: Arc<AtomicU64>,
     bytes: u64,
+    #[expect(dead_code, reason = "held as long as they wait")]
+    place: Place,
 }
 
 impl Charge {
-    pub(super) fn new(queued: &Arc<AtomicU64>, bytes: u64) -> Self {
-        queued.fetch_add(bytes, Ordering::Relaxed);
+    pub(super) fn new(intake: &Intake, bytes: u64) -> Self {
         metrics::publish().queued(bytes);
         Self {
-            queued: Arc::clone(queued),
             bytes,
+            place: intake.charged(bytes),
         }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
         metrics::publish().unqueued(self.bytes);
     }
 }

@@ -36,9 +36,6 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long a stopping sidecar goes on answering a stream that sends more, after everything handed over is answered.
 pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
-/// How soon a stream that was left unread is looked at again.
-pub(super) const CROWDED: Duration = Duration::from_millis(20);
-
 /// Messages, or reports, that are taken at once when they are there: a turn of the loop costs as much as one of them.
 const AT_ONCE: usize = 64;
 
@@ -112,14 +109,19 @@ impl<'a> Session<'a> {
 
     pub(super) async fn run(
         mut self,
-        mut input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
+        input: impl Stream<Item = Result<Batch, Failure>> + Send + Unpin,
         output: mpsc::Sender<Outgoing>,
         mut reports: mpsc::UnboundedReceiver<Report>,
         lifecycle: Lifecycle,
     ) -> Result<(), Failure> {
         let mut admitting: Option<(Admitting<'a>, Queued)> = None;
         let mut reported = Vec::with_capacity(AT_ONCE);
+        let mut input = Some(input);
         loop {
+            if !self.reading {
+                // It may hold room, or a turn, that others wait for.
+                input = None;
+            }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
                     self.queue.push_front(waiting);
@@ -144,9 +146,7 @@ impl<'a> Session<'a> {
             if idle && let Some(end) = self.end() {
                 return end;
             }
-            // All streams together may hold as much unadmitted as may be in flight; beyond it they are left unread for a moment.
-            let crowded = self.publisher.is_crowded();
-            let timer = self.timer(crowded);
+            let timer = self.timer();
             tokio::select! {
                 biased;
                 1.. = reports.recv_many(&mut reported, AT_ONCE) => {
@@ -168,14 +168,13 @@ impl<'a> Session<'a> {
                         None => self.give_up(queued, &self.publisher.buffer_full()),
                     }
                 }
-                read = input.next(), if self.reading && !crowded => {
+                read = next(&mut input), if input.is_some() => {
                     self.now = Instant::now();
                     self.read(read);
                     let mut more = 1;
                     while more < AT_ONCE
                         && self.reading
-                        && !self.publisher.is_crowded()
-                        && let Some(read) = if_ready(input.next()).await
+                        && let Some(read) = if_ready(next(&mut input)).await
                     {
                         self.read(read);
                         more += 1;
@@ -383,6 +382,13 @@ async fn if_ready<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+async fn next<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
+    match input {
+        Some(input) => input.next().await,
+        None => None,
+    }
 }
 
 async fn admitted(admitting: &mut Option<(Admitting<'_>, Queued)>) -> Option<Admitted> {

@@ -4,20 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::{
     refusal::exceeded,
-    session::{CROWDED, DRAIN_QUIET, Session},
+    session::{DRAIN_QUIET, Session},
 };
 use crate::failure::{Failure, Reason};
 
 impl Session<'_> {
     /// When to look next without being woken, if ever. Most streams have no such time, and then no clock is read for their messages.
-    pub(super) fn timer(&self, crowded: bool) -> Option<Instant> {
+    pub(super) fn timer(&self) -> Option<Instant> {
         let grace = self.publisher.0.config.stream_grace;
         let next = [
             self.over_since.map(|since| since + grace),
             self.ending.as_ref().map(|(_, by)| *by),
             self.draining.map(|heard| heard + DRAIN_QUIET),
             self.deadline,
-            crowded.then(|| Instant::now() + CROWDED),
         ];
         let next = next.into_iter().flatten().min()?;
         // A time that has passed and ends nothing must not make the loop spin.
