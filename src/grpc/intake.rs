@@ -9,7 +9,7 @@ mod body;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -71,6 +71,8 @@ pub(super) struct Reading(Arc<Told>);
 struct Told {
     /// How long the messages that a stream gets now have waited for room, in milliseconds.
     waited: AtomicU64,
+    /// Whether there is a large message, for the path of every small one.
+    is_large: AtomicBool,
     /// The large message in whose place the decoder gets an empty one.
     large: Mutex<Option<Bytes>>,
 }
@@ -90,8 +92,16 @@ impl Reading {
         &self,
         decoded: M,
     ) -> Result<M, prost::DecodeError> {
+        if !self.0.is_large.swap(false, Ordering::AcqRel) {
+            return Ok(decoded);
+        }
         let large = self.large().take();
         large.map_or(Ok(decoded), M::decode)
+    }
+
+    fn give(&self, large: Option<Bytes>) {
+        *self.large() = large;
+        self.0.is_large.store(true, Ordering::Release);
     }
 
     fn large(&self) -> MutexGuard<'_, Option<Bytes>> {

@@ -6,6 +6,7 @@
 //! or the grace is used up the stream ends. Not here: the wire (`grpc`).
 
 mod accept;
+mod admit;
 mod queue;
 mod refusal;
 mod session;

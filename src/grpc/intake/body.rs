@@ -188,7 +188,7 @@ impl Bound {
             return None;
         }
         let whole = self.large.take().map(BytesMut::freeze);
-        *self.reading.large() = whole;
+        self.reading.give(whole);
         Some(Bytes::from_static(&EMPTY))
     }
 

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Instant};
 
 use super::{
     Answer, Batch,
-    queue::{Charge, Queued, Report},
+    queue::{Queued, Report, SMALL},
     refusal::{draining, exceeded, spread},
     session::Session,
 };
@@ -60,8 +60,12 @@ impl Session<'_> {
                     usage,
                     until: self.now + self.publisher.max_wait().saturating_sub(waited),
                     asked: Asked::default(),
-                    charge: Charge::new(&self.publisher.0.intake, usage.bytes),
+                    charge: None,
                 });
+                self.unlooked += 1;
+                if usage.bytes > SMALL {
+                    self.charge();
+                }
                 self.check_window();
             }
         }

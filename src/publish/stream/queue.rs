@@ -18,12 +18,12 @@ pub(super) struct Queued {
     pub(super) until: Instant,
     /// What was known of its message ids when it asked for room.
     pub(super) asked: Asked,
-    #[expect(
-        dead_code,
-        reason = "held until the batch is admitted, or its stream is over"
-    )]
-    pub(super) charge: Charge,
+    /// Held until the batch is admitted, or its stream is over. Absent for a small one that may be admitted in this turn of the loop.
+    pub(super) charge: Option<Charge>,
 }
+
+/// A batch of more bytes is charged as soon as it is read.
+pub(super) const SMALL: u64 = 16 * 1024;
 
 /// Bytes that are read and not admitted, counted for the whole process as long as they wait.
 pub(super) struct Charge {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +17,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::{
     Answer, Batch, Options, Outgoing,
+    admit::{Admitting, admitted},
     queue::{Queued, Report},
     refusal::draining,
     times::until,
@@ -26,7 +27,7 @@ use crate::{
     kafka::Delivery,
     lifecycle::Lifecycle,
     metrics,
-    publish::{Claim, Claimant, Publisher, admission::Admitted, handing::Order, stamp},
+    publish::{Claimant, Publisher, admission::Admitted, handing::Order, stamp},
     record::Usage,
 };
 
@@ -37,14 +38,14 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
 /// Messages, or reports, that are taken at once when they are there: a turn of the loop costs as much as one of them.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// Answered records in one message: about 15 bytes each, and clients refuse messages over 4 MiB by default.
 const ANSWERED_RECORDS: usize = 20_000;
 
 pub(super) struct Session<'a> {
     pub(super) publisher: &'a Publisher,
-    claimant: Claimant,
+    pub(super) claimant: Claimant,
     pub(super) window: Usage,
     done: mpsc::UnboundedSender<Report>,
     /// Raised by the first record that fails.
@@ -59,8 +60,10 @@ pub(super) struct Session<'a> {
     pub(super) queue: VecDeque<Queued>,
     /// Read and not yet given to the caller's channel.
     pub(super) unanswered: Usage,
+    /// How many of the last ones were not looked at by `charge`.
+    pub(super) unlooked: usize,
     /// How many batches ask for room at once.
-    at_once: usize,
+    pub(super) at_once: usize,
     /// Batches handed over and without their report.
     in_flight: usize,
     pub(super) answers: VecDeque<Report>,
@@ -74,9 +77,6 @@ pub(super) struct Session<'a> {
     /// The end of the drain, to be told to the caller.
     announce: Option<Instant>,
 }
-
-/// Ends without room when the batch has waited for too long.
-type Admitting<'a> = Pin<Box<dyn Future<Output = Option<Admitted>> + Send + 'a>>;
 
 impl<'a> Session<'a> {
     pub(super) fn new(
@@ -96,6 +96,7 @@ impl<'a> Session<'a> {
             now: Instant::now(),
             queue: VecDeque::new(),
             unanswered: Usage::default(),
+            unlooked: 0,
             at_once: 1,
             in_flight: 0,
             answers: VecDeque::new(),
@@ -137,6 +138,7 @@ impl<'a> Session<'a> {
                     }
                     continue;
                 }
+                self.charge();
                 admitting = self.queue.pop_front().map(|next| self.wait(next));
             }
             let idle = admitting.is_none()
@@ -179,6 +181,9 @@ impl<'a> Session<'a> {
                         self.read(read);
                         more += 1;
                     }
+                    if admitting.is_some() {
+                        self.charge();
+                    }
                 }
                 () = until(timer) => {
                     if self.expire() {
@@ -187,35 +192,6 @@ impl<'a> Session<'a> {
                 }
             }
         }
-    }
-
-    /// What waits first, with its room: what there is room for now, to be handed over in one turn.
-    fn admit(&mut self) -> Vec<(Queued, Admitted)> {
-        let waiting = self.queue.iter_mut().take(self.at_once);
-        let claims = waiting.map(|next| claim(self.publisher, self.claimant, next));
-        let claims: Vec<Claim> = claims.collect();
-        let asked = claims.len();
-        let admitted = self.publisher.0.admission.take(claims);
-        // As long as there is no room for all of them, what is asked for in vain is little.
-        self.at_once = match admitted.len() == asked {
-            true => AT_ONCE.min(self.at_once * 2),
-            false => 1,
-        };
-        self.queue.drain(..admitted.len()).zip(admitted).collect()
-    }
-
-    /// The wait for the room of a batch, in whose turn it is.
-    fn wait(&self, mut next: Queued) -> (Admitting<'a>, Queued) {
-        let until = next.until.into();
-        let claim = claim(self.publisher, self.claimant, &mut next);
-        let asked = self.publisher.0.admission.ask(claim);
-        let admitting = Box::pin(async move {
-            match asked {
-                Ok(admitted) => Some(admitted),
-                Err(waits) => tokio::time::timeout_at(until, waits).await.ok(),
-            }
-        });
-        (admitting, next)
     }
 
     fn read(&mut self, read: Option<Result<Batch, Failure>>) {
@@ -367,13 +343,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a batch asks for, beside what is known by its message ids.
-fn claim(publisher: &Publisher, claimant: Claimant, next: &mut Queued) -> Claim {
-    let (asked, room) = publisher.0.ids.look(&next.records, next.usage);
-    next.asked = asked;
-    publisher.claim(claimant, &next.records, room)
-}
-
 /// Whether a future has ended; it is asked once.
 async fn if_ready<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
@@ -388,12 +357,5 @@ async fn next<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
     match input {
         Some(input) => input.next().await,
         None => None,
-    }
-}
-
-async fn admitted(admitting: &mut Option<(Admitting<'_>, Queued)>) -> Option<Admitted> {
-    match admitting {
-        Some((future, _)) => future.await,
-        None => std::future::pending().await,
     }
 }
