@@ -55,11 +55,11 @@ const _: () =
     assert!(STREAM_WINDOW as u64 * MAX_CONCURRENT_STREAMS as u64 <= CONNECTION_WINDOW as u64);
 
 /// Of one frame.
-pub(super) const FRAME: u32 = 16 * 1024;
+pub(super) const FRAME: u32 = 32 * 1024;
 
 /// What a stream that waits for room needs, beside messages that have it: what is not read, which is its window and a frame; and what each has, which is
 /// buffers of both directions, what a frame keeps of the buffer that it was read with, and its tasks. Measured: 127 to 159 KiB altogether.
-pub const STREAM_BYTES: u64 = (STREAM_WINDOW + FRAME + 80 * 1024) as u64;
+pub const STREAM_BYTES: u64 = (STREAM_WINDOW + FRAME + 64 * 1024) as u64;
 
 /// Header lists that are read.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
