@@ -11,6 +11,9 @@ use crate::failure::{Failure, Reason};
 /// The shortest wait between two looks, and how late an answer may be by that.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// An outage has one line of log so often.
+const QUIET: Duration = Duration::from_secs(10);
+
 impl Producer {
     /// Never ends.
     pub(super) async fn answer_the_late(&self) {
@@ -20,9 +23,18 @@ impl Producer {
             .config()
             .publish
             .shortest_delivery_timeout();
+        let (mut unsaid, mut say_at) = (0, Instant::now());
         loop {
             let now = Instant::now();
-            let next = self.reports.answer_the_late(now);
+            let (late, next) = self.reports.answer_the_late(now);
+            unsaid += late;
+            if unsaid > 0 && now >= say_at {
+                tracing::warn!(
+                    batches = unsaid,
+                    "Kafka has not acknowledged in time what it was sent; it is answered as possibly written, and is still sent"
+                );
+                (unsaid, say_at) = (0, now + QUIET);
+            }
             // What is registered from now on is not late before that.
             let latest = now + shortest;
             let next = next.map_or(latest, |next| next.min(latest));
@@ -32,16 +44,10 @@ impl Producer {
 }
 
 impl Reports {
-    /// Says when the next batch's time is over.
-    fn answer_the_late(&self, now: Instant) -> Option<Instant> {
+    /// Says how many batches it answered, and when the next one's time is over.
+    fn answer_the_late(&self, now: Instant) -> (usize, Option<Instant>) {
         let (late, next) = self.batches().late(now, unknown);
-        if !late.is_empty() {
-            let batches = late.len();
-            tracing::warn!(
-                batches,
-                "Kafka has not acknowledged what it was sent in time; it is answered as possibly written, and is still sent"
-            );
-        }
+        let count = late.len();
         for mut late in late {
             let deliveries = std::mem::take(&mut late.deliveries);
             (late.done)(deliveries, Answered::Early);
@@ -49,7 +55,7 @@ impl Reports {
             let ended = self.batches().answered(late);
             drop(ended);
         }
-        next
+        (count, next)
     }
 }
 
