@@ -113,7 +113,8 @@ impl Publisher {
             .await
             .map_err(|_| refused(self.buffer_full()))?;
         drop(read);
-        let stamps = stamp(&mut records);
+        stamp(&mut records, wall_clock());
+        let stamps: Vec<_> = records.iter().map(|record| record.timestamp).collect();
         let (told, mut answer) = oneshot::channel();
         let order = Order {
             records,
@@ -149,7 +150,7 @@ impl Publisher {
         };
         for (delivery, stamp) in deliveries.iter_mut().zip(stamps) {
             if let Delivery::Published { timestamp, .. } = delivery {
-                timestamp.get_or_insert(stamp);
+                *timestamp = timestamp.or(stamp);
             }
         }
         Ok(deliveries)
@@ -264,15 +265,18 @@ impl Publisher {
     }
 }
 
-/// Stamps the records that have no timestamp, and returns every record's.
-fn stamp(records: &mut [Record]) -> Vec<i64> {
-    let now = SystemTime::now()
+/// Stamps the records that have no timestamp.
+fn stamp(records: &mut [Record], now: i64) {
+    for record in records {
+        record.timestamp.get_or_insert(now);
+    }
+}
+
+/// Milliseconds since the epoch.
+fn wall_clock() -> i64 {
+    SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64);
-    records
-        .iter_mut()
-        .map(|record| *record.timestamp.get_or_insert(now))
-        .collect()
+        .map_or(0, |since| since.as_millis() as i64)
 }
 
 fn internal() -> Failure {

@@ -85,7 +85,7 @@ impl Publish {
         counter!(PRODUCERS_REPLACED, "cause" => cause).increment(1);
     }
 
-    /// A batch has its last report.
+    /// A batch is answered.
     pub fn completed(&self, after: Duration) {
         self.batch_seconds.record(after.as_secs_f64(), 1);
     }

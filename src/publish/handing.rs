@@ -36,7 +36,8 @@ impl Publisher {
         F: FnOnce(Vec<Delivery>) + Send + 'static,
     {
         let (producer, since) = (&*self.0.producer, Instant::now());
-        let (mut batches, mut registrations) = (Vec::new(), Vec::new());
+        let mut batches = Vec::with_capacity(orders.len());
+        let mut registrations = Vec::with_capacity(orders.len());
         for order in orders {
             let Order {
                 records,

@@ -5,7 +5,7 @@ use super::{
     HOUR, KIB, TIB, bytes, count, key, millis,
 };
 
-/// The longest that fits librdkafka's milliseconds (31 bits), in whole seconds.
+/// As long as librdkafka's own `message.timeout.ms` may be, in whole seconds.
 pub(in crate::config) const MAX_DELIVERY_TIMEOUT: u64 = 2_147_483_000;
 
 pub(super) const KEYS: &[Key] = &[

@@ -1,6 +1,6 @@
 //! The open batches: which record of which batch has its report, and whether a report's offset can be believed.
 //!
-//! Owned by the producer, under its one short lock. What always holds: a batch is completed once, with the last report of its records.
+//! Owned by the producer, under its one short lock. What always holds: a batch is answered once, with the last report of its records or for its age.
 
 use std::{
     collections::HashMap,

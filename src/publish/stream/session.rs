@@ -27,7 +27,7 @@ use crate::{
     kafka::Delivery,
     lifecycle::Lifecycle,
     metrics,
-    publish::{Claimant, Publisher, admission::Admitted, handing::Order, stamp},
+    publish::{Claimant, Publisher, admission::Admitted, handing::Order, stamp, wall_clock},
     record::Usage,
 };
 
@@ -204,8 +204,9 @@ impl<'a> Session<'a> {
 
     async fn hand_over(&mut self, admitted: Vec<(Queued, Admitted)>) {
         self.in_flight += admitted.len();
+        let now = wall_clock();
         let orders = admitted.into_iter().map(|(mut queued, admitted)| {
-            stamp(&mut queued.records);
+            stamp(&mut queued.records, now);
             let (done, sequence, usage) = (self.done.clone(), queued.sequence, queued.usage);
             Order {
                 records: queued.records,
