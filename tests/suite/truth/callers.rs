@@ -70,8 +70,13 @@ impl Pace {
         taken.is_ok()
     }
 
+    /// How many there were to send so far.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     pub fn is_over(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) >= self.total
+        self.taken() >= self.total
     }
 }
 

@@ -99,7 +99,8 @@ impl Scene {
                     share
                 });
                 self.wait(300..1000).await;
-                eprintln!("{:6.1} s: {fault:?}", self.begun.elapsed().as_secs_f64());
+                let (seconds, records) = (self.begun.elapsed().as_secs_f64(), pace.taken());
+                eprintln!("{seconds:6.1} s, {records} records: {fault:?}");
                 self.happen(*fault).await;
                 if until_all_are_sent && pace.is_over() {
                     return;
