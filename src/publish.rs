@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ use crate::{
     failure::{Failure, Persistence, Reason},
     kafka::{BatchId, Delivery, Producer},
     metrics,
-    record::{Record, Usage},
+    record::{Record, Usage, wall_clock},
 };
 
 /// What a caller is told to wait after a refusal for want of room.
@@ -142,10 +142,12 @@ impl Publisher {
             Some(deliveries) => deliveries.map_err(|_| internal())?,
             None => {
                 // What was not handed over by now never is.
-                drop(sending);
-                answer
-                    .try_recv()
-                    .unwrap_or_else(|_| self.known_at_the_deadline(batch, count))
+                sending.expire();
+                match self.known_at_the_deadline(batch) {
+                    Some(known) => known,
+                    // All have their report: the answer is on its way, or here.
+                    None => answer.await.map_err(|_| internal())?,
+                }
             }
         };
         for (delivery, stamp) in deliveries.iter_mut().zip(stamps) {
@@ -238,17 +240,19 @@ impl Publisher {
         }
     }
 
-    fn known_at_the_deadline(&self, batch: BatchId, count: usize) -> Vec<Delivery> {
+    /// What is known of a batch that has not all its reports; absent if it has.
+    fn known_at_the_deadline(&self, batch: BatchId) -> Option<Vec<Delivery>> {
+        let known = self.0.producer.peek(batch);
+        if known.is_empty() {
+            return None;
+        }
         let late = Failure::possibly_persisted(
             Reason::Deadline,
             "the deadline came before Kafka's answer; the record may still be written",
         );
-        let mut known = self.0.producer.peek(batch);
-        known.resize(count, None);
-        known
-            .into_iter()
-            .map(|delivery| delivery.unwrap_or_else(|| Delivery::failed(late.clone())))
-            .collect()
+        let told = known.into_iter();
+        let told = told.map(|told| told.unwrap_or_else(|| Delivery::failed(late.clone())));
+        Some(told.collect())
     }
 
     fn buffer_full(&self) -> Failure {
@@ -270,13 +274,6 @@ fn stamp(records: &mut [Record], now: i64) {
     for record in records {
         record.timestamp.get_or_insert(now);
     }
-}
-
-/// Milliseconds since the epoch.
-fn wall_clock() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64)
 }
 
 fn internal() -> Failure {

@@ -3,7 +3,11 @@
 //! Plain data, shared by every room. Not here: protobuf types (`grpc`), librdkafka types (`kafka`).
 //! What always holds: an absent key or value differs from an empty one, and header order and duplicates are kept.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 
@@ -211,6 +215,13 @@ pub fn topic_problem(name: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Milliseconds since the epoch, as timestamps are.
+pub fn wall_clock() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
 }
 
 #[cfg(test)]

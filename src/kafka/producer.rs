@@ -7,10 +7,11 @@
 
 mod again;
 mod batches;
+mod guilt;
 mod lane;
 mod late;
 mod limits;
-mod oversized;
+mod neighbours;
 mod places;
 mod replace;
 mod reports;
@@ -100,7 +101,7 @@ impl Producer {
     pub fn new(cluster: Cluster, trust: Trust) -> Result<Self, String> {
         let reports = Arc::new(Reports {
             batches: Mutex::default(),
-            oversized: Default::default(),
+            neighbours: Default::default(),
             room: Notify::new(),
             is_room_wanted: AtomicBool::new(false),
             trust,
@@ -131,6 +132,7 @@ impl Producer {
             until: registration
                 .longest
                 .and_then(|longest| since.checked_add(longest)),
+            late: 0,
             number: 0,
         });
         // Allocated before the lock is taken.
@@ -153,7 +155,9 @@ impl Producer {
         }
         match self.limits.lane(&record.topic) {
             None => Err(SendFull),
-            Some(place) => self.at(place).send(batch, index, record),
+            Some(place) => self.at(place).send(batch, index, record, || {
+                self.limits.lane(&record.topic) == Some(place)
+            }),
         }
     }
 
@@ -200,7 +204,7 @@ impl Producer {
         for lane in self.lanes() {
             lane.purge();
         }
-        self.reports.give_up_oversized(|_, _| true);
+        self.reports.give_up_neighbours();
     }
 
     /// Keeps every client working, and learns what batches topics take; never ends.
@@ -226,7 +230,7 @@ impl Producer {
         tokio::join!(
             clients,
             self.look_up_limits(),
-            self.make_batches_smaller(),
+            self.send_neighbours(),
             self.answer_the_late()
         );
     }

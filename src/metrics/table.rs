@@ -129,7 +129,7 @@ pub(super) const TABLE: &[Metric] = &[
         SENT_AGAIN,
         Kind::Counter,
         &[],
-        "Records that were certainly not written and were sent again: by the producer that replaced one that failed for good, or in a smaller batch than one that was too large for its topic.",
+        "Records that were certainly not written and were sent again: by the producer that replaced one that failed for good, or after their batch was refused for its size or for another record of it.",
     ),
     row(
         DUPLICATES,
@@ -147,7 +147,7 @@ pub(super) const TABLE: &[Metric] = &[
         PUBLISHED,
         Kind::Counter,
         &[],
-        "Records acknowledged by Kafka.",
+        "Records acknowledged by Kafka, those included that had been answered `DELIVERY_TIMEOUT` by then.",
     ),
     row(
         PUBLISHED_BYTES,

@@ -81,6 +81,7 @@ impl Publisher {
                     records,
                     known,
                     next: 0,
+                    why_not: None,
                 }
             })
             .collect()
@@ -95,6 +96,8 @@ pub(super) struct Sending<'a> {
     /// Those that are not sent, the last first.
     known: Vec<usize>,
     next: usize,
+    /// What the rest is answered if it is not sent.
+    why_not: Option<Failure>,
 }
 
 impl Sending<'_> {
@@ -129,6 +132,14 @@ impl Sending<'_> {
         // librdkafka has its copies, and the answer may be long in coming.
         self.records = Vec::new();
     }
+
+    /// Sends nothing more: its caller's deadline has come.
+    pub(super) fn expire(mut self) {
+        self.why_not = Some(Failure::not_persisted(
+            Reason::Deadline,
+            "not sent: the deadline came before the record could be handed over",
+        ));
+    }
 }
 
 impl Drop for Sending<'_> {
@@ -137,10 +148,12 @@ impl Drop for Sending<'_> {
             if self.is_known(index) {
                 continue;
             }
-            let failure = Failure::not_persisted(
-                Reason::PreconditionFailed,
-                "not sent: an earlier record of this stream failed, or its caller went away",
-            );
+            let failure = self.why_not.clone().unwrap_or_else(|| {
+                Failure::not_persisted(
+                    Reason::PreconditionFailed,
+                    "not sent: an earlier record of this stream failed, or its caller went away",
+                )
+            });
             self.producer
                 .complete(self.batch, index, Delivery::failed(failure));
         }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    failure::Reason,
+    failure::{Failure, Persistence, Reason},
     kafka::Delivery,
     metrics::{self, Outcome, TopicSends},
     record::Record,
@@ -55,9 +55,7 @@ impl Runs {
                     }
                     Delivery::Failed(failure) => {
                         recorder.failed(failure.reason, 1);
-                        // It was never handed over.
-                        let never = [Reason::PreconditionFailed, Reason::IdReused];
-                        if !never.contains(&failure.reason) {
+                        if !was_never_sent(failure) {
                             outcome.fail(failure.reason);
                         }
                     }
@@ -68,5 +66,14 @@ impl Runs {
             begin = run.end;
         }
         recorder.published(published, unknown);
+    }
+}
+
+/// It was not handed over.
+fn was_never_sent(failure: &Failure) -> bool {
+    match failure.reason {
+        Reason::PreconditionFailed | Reason::IdReused => true,
+        Reason::Deadline => failure.persistence == Some(Persistence::NotPersisted),
+        _ => false,
     }
 }

@@ -147,7 +147,13 @@ impl Shares {
             let account = &self.accounts[&claimant];
             let (_, claim) = account.waiting.front().expect("it has a place");
             if let Some(full) = self.full(claim) {
+                let others = claim.parts.iter().map(|(partition, _)| *partition);
+                let others: Vec<_> = others.filter(|one| *one != full).collect();
                 self.stop(claimant, full);
+                // There it no longer stands before those who wait for them.
+                for partition in others {
+                    self.let_go(partition);
+                }
                 continue;
             }
             let fits = self.used.fits(claim.usage, self.bound);

@@ -44,6 +44,7 @@ mod logs;
 mod membership;
 mod metrics;
 mod monitoring;
+mod neighbours;
 mod ordering;
 mod patterns;
 mod policies;

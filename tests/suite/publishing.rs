@@ -451,7 +451,19 @@ async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
     let mut client = sidecar.publisher().await;
     let request = |value: &str| publish_request(vec![record(&topic, value.to_owned())]);
     client.publish(request("before")).await.unwrap();
+    let unseen = kafka.topic("unseen", 1).await;
     kafka.tell("pause 1");
+    // Its topic's limit is asked for before it is handed over, which takes longer than its caller waits.
+    let mut hasty = tonic::Request::new(publish_request(vec![record(&unseen, "hasty")]));
+    hasty
+        .metadata_mut()
+        .insert("grpc-timeout", "500m".parse().unwrap());
+    let status = patient(&sidecar).await.publish(hasty).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (tonic::Code::DeadlineExceeded, "DEADLINE")
+    );
+    assert_eq!(persistence(&status), "NOT_PERSISTED");
     let mut late = tonic::Request::new(request("during"));
     late.metadata_mut()
         .insert("grpc-timeout", "2S".parse().unwrap());
@@ -483,6 +495,8 @@ async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
         values,
         [b"before".to_vec(), b"during".to_vec(), b"after".to_vec()]
     );
+    let hasty = read_topic(kafka.bootstrap(), &unseen);
+    assert!(hasty.values().all(Vec::is_empty), "{hasty:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

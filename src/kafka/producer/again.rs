@@ -13,15 +13,13 @@ use crate::record::Record;
 pub(super) struct Kept {
     pub(super) batch: BatchId,
     pub(super) index: usize,
-    /// How many batches were registered before its own.
-    pub(super) number: u64,
     pub(super) record: Record,
 }
 
 impl Kept {
     /// Where it stands among all records.
     pub(super) fn order(&self) -> (u64, usize) {
-        (self.number, self.index)
+        (self.batch.number, self.index)
     }
 }
 

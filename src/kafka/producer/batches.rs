@@ -13,9 +13,16 @@ use std::{
 
 use super::Delivery;
 
-/// Names a batch between its registration and its completion.
+/// Names a batch, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchId(pub(super) u32);
+pub struct BatchId {
+    pub(super) slot: Slot,
+    /// How many were registered before it.
+    pub(super) number: u64,
+}
+
+/// Where a batch is while it is open, which is all that its records' reports know of it.
+pub(super) type Slot = u32;
 
 /// Called once with what became of each record, in the batch's order; where it runs it must be quick. Dropped when every record has its report.
 pub(super) type Completion = Box<dyn FnMut(Vec<Delivery>, Answered) + Send>;
@@ -47,14 +54,15 @@ pub(super) struct Batch {
     pub(super) since: Instant,
     /// When it is answered though reports are missing.
     pub(super) until: Option<Instant>,
-    /// How many were registered before it; set by [`Batches::insert`].
+    /// How many records were acknowledged after it was answered.
+    pub(super) late: u64,
+    /// Set by [`Batches::insert`].
     pub(super) number: u64,
 }
 
 /// The answer to a batch whose time is over; its completion goes back with [`Batches::answered`].
 pub(super) struct Late {
     pub(super) id: BatchId,
-    number: u64,
     pub(super) done: Completion,
     pub(super) deliveries: Vec<Delivery>,
 }
@@ -79,40 +87,60 @@ impl Batches {
     pub(super) fn insert(&mut self, mut batch: Batch) -> BatchId {
         batch.number = self.registered;
         self.registered += 1;
-        match self.free.pop() {
+        let number = batch.number;
+        let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(batch);
-                BatchId(slot)
+                slot
             }
             None => {
                 self.slots.push(Some(batch));
-                BatchId((self.slots.len() - 1) as u32)
+                (self.slots.len() - 1) as Slot
             }
-        }
+        };
+        BatchId { slot, number }
+    }
+
+    fn open(&self, id: BatchId) -> Option<&Batch> {
+        let batch = self.slots.get(id.slot as usize)?.as_ref()?;
+        (batch.number == id.number).then_some(batch)
+    }
+
+    fn open_mut(&mut self, id: BatchId) -> Option<&mut Batch> {
+        let batch = self.slots.get_mut(id.slot as usize)?.as_mut()?;
+        (batch.number == id.number).then_some(batch)
+    }
+
+    /// The batch that is there now.
+    pub(super) fn id(&self, slot: Slot) -> Option<BatchId> {
+        let number = self.slots.get(slot as usize)?.as_ref()?.number;
+        Some(BatchId { slot, number })
     }
 
     pub(super) fn watch(&mut self, id: BatchId, watch: Watch) {
-        if let Some(Some(batch)) = self.slots.get_mut(id.0 as usize) {
+        if let Some(batch) = self.open_mut(id) {
             batch.watch = Some(watch);
         }
     }
 
-    pub(super) fn watcher(&self, id: BatchId) -> Option<Watch> {
-        self.slots.get(id.0 as usize)?.as_ref()?.watch.clone()
+    pub(super) fn watcher(&self, slot: Slot) -> Option<Watch> {
+        self.slots.get(slot as usize)?.as_ref()?.watch.clone()
     }
 
     pub(super) fn complete(
         &mut self,
-        id: BatchId,
+        slot: Slot,
         index: usize,
         delivery: Delivery,
     ) -> Option<Batch> {
-        let slot = self.slots.get_mut(id.0 as usize)?;
-        let batch = slot.as_mut()?;
+        let place = self.slots.get_mut(slot as usize)?;
+        let batch = place.as_mut()?;
         if let (Delivery::Failed(_), Some(failed)) = (&delivery, &batch.failed) {
             failed.store(true, Ordering::Release);
         }
-        if !batch.is_answered() {
+        if batch.is_answered() {
+            batch.late += u64::from(matches!(delivery, Delivery::Published { .. }));
+        } else {
             let entry = &mut batch.deliveries[index];
             debug_assert!(entry.is_none(), "a record has one report");
             *entry = Some(delivery);
@@ -121,8 +149,8 @@ impl Batches {
         if batch.open > 0 {
             return None;
         }
-        self.free.push(id.0);
-        slot.take()
+        self.free.push(slot);
+        place.take()
     }
 
     /// Answers the batches whose time is over: of a record without a report `unknown` is told. They stay registered until the last one is in.
@@ -145,9 +173,9 @@ impl Batches {
                 failed.store(true, Ordering::Release);
             }
             let told = std::mem::take(&mut batch.deliveries).into_iter();
+            let number = batch.number;
             late.extend(batch.done.take().map(|done| Late {
-                id: BatchId(slot),
-                number: batch.number,
+                id: BatchId { slot, number },
                 done,
                 deliveries: told.map(|told| told.unwrap_or_else(&unknown)).collect(),
             }));
@@ -157,33 +185,23 @@ impl Batches {
 
     /// Gives back the completion of a batch that was answered for its age; returned if the last report has come meanwhile.
     pub(super) fn answered(&mut self, late: Late) -> Option<Completion> {
-        match self.slots.get_mut(late.id.0 as usize) {
-            Some(Some(batch)) if batch.number == late.number => {
+        match self.open_mut(late.id) {
+            Some(batch) => {
                 batch.done = Some(late.done);
                 None
             }
-            _ => Some(late.done),
+            None => Some(late.done),
         }
-    }
-
-    /// How many were registered before this one.
-    pub(super) fn number(&self, id: BatchId) -> Option<u64> {
-        Some(self.slots.get(id.0 as usize)?.as_ref()?.number)
     }
 
     /// Whether nobody waits for the answer any more.
     pub(super) fn is_answered(&self, id: BatchId) -> bool {
-        match self.slots.get(id.0 as usize) {
-            Some(Some(batch)) => batch.is_answered(),
-            _ => true,
-        }
+        self.open(id).is_none_or(Batch::is_answered)
     }
 
     pub(super) fn peek(&self, id: BatchId) -> Vec<Option<Delivery>> {
-        match self.slots.get(id.0 as usize) {
-            Some(Some(batch)) => batch.deliveries.clone(),
-            _ => Vec::new(),
-        }
+        self.open(id)
+            .map_or_else(Vec::new, |batch| batch.deliveries.clone())
     }
 
     /// Since when the oldest batch is open. Looks at all of them: for somebody who looks on now and then.
@@ -256,10 +274,15 @@ mod tests {
             done: Some(Box::new(|_, _| {})),
             since: Instant::now(),
             until: None,
+            late: 0,
             number: 0,
         });
         let failure = Failure::not_persisted(Reason::TopicNotFound, "no");
-        assert!(batches.complete(id, 1, Delivery::failed(failure)).is_none());
+        assert!(
+            batches
+                .complete(id.slot, 1, Delivery::failed(failure))
+                .is_none()
+        );
         assert!(
             failed.load(Ordering::Acquire),
             "the first failure is told at once"
@@ -271,7 +294,7 @@ mod tests {
             timestamp: None,
             duplicate: false,
         };
-        assert!(batches.complete(id, 0, published).is_some());
+        assert!(batches.complete(id.slot, 0, published).is_some());
         assert!(batches.peek(id).is_empty());
     }
 
@@ -290,6 +313,7 @@ mod tests {
                 done: Some(Box::new(move |_, _| drop(Arc::clone(&held)))),
                 since: begun,
                 until,
+                late: 0,
                 number: 0,
             });
             (id, failed)
@@ -304,7 +328,7 @@ mod tests {
             duplicate: false,
         };
         let unknown = Delivery::failed(Failure::possibly_persisted(Reason::DeliveryTimeout, "?"));
-        assert!(batches.complete(short, 1, published.clone()).is_none());
+        assert!(batches.complete(short.slot, 1, published.clone()).is_none());
         let (late, next) = batches.late(begun, || unknown.clone());
         assert!(late.is_empty());
         assert_eq!(next, Some(begun + hour));
@@ -318,10 +342,11 @@ mod tests {
         assert!(failed.load(Ordering::Acquire) && !other.load(Ordering::Acquire));
         assert!(batches.is_answered(short));
         assert!(batches.peek(short).is_empty());
-        assert!(batches.complete(short, 0, published.clone()).is_none());
+        assert!(batches.complete(short.slot, 0, published.clone()).is_none());
         assert!(batches.answered(late).is_none());
         assert_eq!(Arc::strong_count(&held), 4);
-        let ended = batches.complete(short, 2, published.clone()).unwrap();
+        let ended = batches.complete(short.slot, 2, published.clone()).unwrap();
+        assert_eq!(ended.late, 2);
         assert!(ended.deliveries.is_empty());
         drop(ended);
         assert_eq!(Arc::strong_count(&held), 3);
@@ -330,12 +355,18 @@ mod tests {
         let (mut late, _) = batches.late(begun + hour * 2, || unknown.clone());
         let late = late.pop().unwrap();
         for index in 0..3 {
-            batches.complete(late.id, index, published.clone());
+            batches.complete(late.id.slot, index, published.clone());
         }
         let id = late.id;
-        assert_eq!(insert(&mut batches, None).0, id);
+        let (next, _) = insert(&mut batches, None);
+        assert_eq!(next.slot, id.slot);
+        batches.complete(next.slot, 0, published.clone());
+        assert!(
+            batches.peek(id).is_empty(),
+            "another batch is not looked at"
+        );
         assert!(batches.answered(late).is_some());
-        assert!(!batches.is_answered(id));
+        assert!(batches.is_answered(id) && !batches.is_answered(next));
         assert!(
             batches
                 .late(begun + hour * 9, || unknown.clone())

@@ -154,18 +154,21 @@ impl Lane {
         Some(self.handed_over(batch, index, record, sent))
     }
 
-    /// Hands a record over.
+    /// Hands a record over, if its topic is this lane's.
     pub(super) fn send(
         &self,
         batch: BatchId,
         index: usize,
         record: &Record,
+        is_here: impl FnOnce() -> bool,
     ) -> Result<(), SendFull> {
         if let Some(sent) = self.send_if_open(batch, index, record) {
             return sent;
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let sent = match self.refusal(&current) {
+            // It has moved meanwhile: one that is opened here again would have records behind those that went there.
+            None if !is_here() => Err(Refusal::Closed),
             None => Ok(current.send(self.config(), record, opaque(batch, index))),
             Some(refusal) => Err(refusal),
         };

@@ -2,11 +2,11 @@
 //!
 //! A broker refuses a batch that is too large as a whole, and librdkafka's size of a batch is a client's, not a topic's. So the limit is asked
 //! for before the first record of a topic is handed over, and topics with low ones share clients of smaller batches: a record that is too
-//! large is then alone in its batch. Where the limit cannot be known (no right to `DescribeConfigs`, no answer), `oversized` learns it late.
-//! What always holds: records of a topic go to one lane; it is decided once here, and changed by `oversized` alone.
+//! large is then alone in its batch. Where the limit cannot be known (no right to `DescribeConfigs`, no answer), `neighbours` learns it late.
+//! What always holds: records of a topic go to one lane; it is decided once here, and changed by `neighbours` alone.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard},
     time::{Duration, Instant},
 };
@@ -34,6 +34,9 @@ const MAX_TOPICS: usize = 10_000;
 
 /// The most topics that are asked for at once.
 const AT_ONCE: usize = 500;
+
+/// What a topic is set to, by name.
+pub(super) type Settings = BTreeMap<String, String>;
 
 /// Which lane it is: 0 is the first, 1 has the largest of the smaller batches.
 pub(super) type Place = usize;
@@ -158,9 +161,11 @@ impl Producer {
                 self.limits.asked.notified().await;
                 continue;
             }
-            let found = self.limits(topics.clone()).await;
-            for topic in topics {
-                let place = found.get(&topic).map_or(0, |limit| self.place(*limit, 0));
+            let found = self.settings(topics.clone()).await.into_iter();
+            let found = found.chain(std::iter::repeat(None));
+            for (topic, settings) in topics.into_iter().zip(found) {
+                let limit = settings.as_ref().and_then(of);
+                let place = limit.map_or(0, |limit| self.place(limit, 0));
                 let place = match self.make(place) {
                     Ok(_) => place,
                     Err(error) => {
@@ -174,22 +179,22 @@ impl Producer {
         }
     }
 
-    /// The limits that could be learnt.
-    pub(super) async fn limits(&self, topics: Vec<String>) -> HashMap<String, usize> {
+    /// The settings of each topic, as far as they could be learnt.
+    pub(super) async fn settings(&self, topics: Vec<String>) -> Vec<Option<Settings>> {
         let client = self.first.client();
         let asked = tokio::task::spawn_blocking(move || {
             let answer = ffi::describe::topic_settings(client.client(), &topics, None, QUESTION);
             let answer = answer.unwrap_or_else(|(code, text)| {
-                tracing::debug!(error = %code, "the topics' limits are not known: {text}");
+                tracing::debug!(error = %code, "the topics' settings are not known: {text}");
                 Vec::new()
             });
-            let limits = topics.into_iter().zip(answer);
-            let limits = limits.filter_map(|(topic, settings)| {
-                let limit = settings.ok()?.get(LIMIT)?.parse().ok()?;
-                Some((topic, limit))
-            });
-            limits.collect()
+            answer.into_iter().map(Result::ok).collect()
         });
         asked.await.unwrap_or_default()
     }
+}
+
+/// The limit of a topic with these settings.
+pub(super) fn of(settings: &Settings) -> Option<usize> {
+    settings.get(LIMIT)?.parse().ok()
 }

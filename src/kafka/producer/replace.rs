@@ -78,6 +78,9 @@ impl Lane {
             } else if let Some(since) = refused_since {
                 self.wait_for_mercy(&client, since).await;
             }
+            if !Arc::ptr_eq(&client, &self.client()) {
+                discard(client);
+            }
         }
     }
 

@@ -24,20 +24,21 @@ use tokio::sync::Notify;
 use super::{
     Delivery, PartitionCounts, Trust,
     again::Kept,
-    batches::{Answered, BatchId, Batches},
+    batches::{Answered, BatchId, Batches, Slot},
     lane::Succession,
-    oversized::Oversized,
+    neighbours::{Neighbours, Why},
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
     kafka::{Cluster, connection::Connection, context, error, ffi, statistics::Statistics},
+    metrics,
 };
 
 /// The open batches, whichever client their records were handed to.
 pub(super) struct Reports {
     // A std mutex: sections are a few instructions and nothing awaits inside.
     pub(super) batches: Mutex<Batches>,
-    pub(super) oversized: Oversized,
+    pub(super) neighbours: Neighbours,
     pub(super) room: Notify,
     /// Whether somebody waits for that, for the path of every report.
     pub(super) is_room_wanted: AtomicBool,
@@ -65,14 +66,14 @@ impl Reports {
     }
 
     pub(super) fn complete(&self, batch: BatchId, index: usize, delivery: Delivery) {
-        self.complete_in(self.batches(), batch, index, delivery);
+        self.complete_in(self.batches(), batch.slot, index, delivery);
     }
 
     /// The same, with the batches locked already.
     fn complete_in<'a>(
         &'a self,
         mut batches: MutexGuard<'a, Batches>,
-        batch: BatchId,
+        batch: Slot,
         index: usize,
         delivery: Delivery,
     ) {
@@ -85,8 +86,11 @@ impl Reports {
         }
         let finished = batches.complete(batch, index, delivery);
         drop(batches);
-        if let Some(mut finished) = finished
-            && let Some(done) = &mut finished.done
+        let Some(mut finished) = finished else { return };
+        if finished.late > 0 {
+            metrics::publish().published(finished.late, 0);
+        }
+        if let Some(done) = &mut finished.done
             && !finished.deliveries.is_empty()
         {
             let deliveries = finished.deliveries.into_iter().flatten().collect();
@@ -121,18 +125,16 @@ impl Callbacks {
     }
 
     /// Takes a record out of its report, to be sent again.
-    fn take(&self, batch: BatchId, index: usize, message: &BorrowedMessage<'_>) -> Option<Kept> {
-        let number = self.reports.batches().number(batch)?;
+    fn take(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) -> Option<Kept> {
         Some(Kept {
-            batch,
+            batch: self.reports.batches().id(batch)?,
             index,
-            number,
             record: ffi::sent(message),
         })
     }
 
     fn report(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let (batch, index) = (BatchId((opaque >> 32) as u32), opaque & 0xffff_ffff);
+        let (batch, index) = ((opaque >> 32) as Slot, opaque & 0xffff_ffff);
         match result {
             Ok(message) => self.written(batch, index, message),
             Err((error, message)) => {
@@ -143,10 +145,10 @@ impl Callbacks {
         self.reports.made_room();
     }
 
-    fn written(&self, batch: BatchId, index: usize, message: &BorrowedMessage<'_>) {
+    fn written(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) {
         let reports = &*self.reports;
         self.connection.works();
-        if reports.oversized.any() {
+        if reports.neighbours.any() {
             reports.overtaken(batch, index, message);
         }
         let timestamp = match reports.trust {
@@ -164,7 +166,7 @@ impl Callbacks {
         reports.complete_in(batches, batch, index, delivery);
     }
 
-    fn failed(&self, batch: BatchId, index: usize, code: Code, message: &BorrowedMessage<'_>) {
+    fn failed(&self, batch: Slot, index: usize, code: Code, message: &BorrowedMessage<'_>) {
         let persistence = ffi::persistence(message);
         let is_kept = persistence == Persistence::NotPersisted;
         if is_kept && self.is_over(code) {
@@ -175,11 +177,12 @@ impl Callbacks {
             return;
         }
         if is_kept
-            && code == Code::MessageSizeTooLarge
+            && let Some(why) = Why::of(code)
             && let Some(kept) = self.take(batch, index, message)
-            && self.may_be_a_neighbour(&kept.record)
+            && self.may_be_a_neighbour(why, &kept.record)
         {
-            return self.reports.oversized.keep(self.succession.place, kept);
+            let place = self.succession.place;
+            return self.reports.neighbours.keep(place, why, kept);
         }
         let refused = match (code, persistence) {
             // It waited for a broker that would take us.
@@ -187,8 +190,8 @@ impl Callbacks {
             _ => None,
         };
         let failure = refused.unwrap_or_else(|| failure(code, message.topic(), persistence));
-        self.reports
-            .complete(batch, index, Delivery::failed(failure));
+        let reports = &*self.reports;
+        reports.complete_in(reports.batches(), batch, index, Delivery::failed(failure));
     }
 }
 
@@ -226,7 +229,7 @@ impl ProducerContext for Callbacks {
 }
 
 pub(super) fn opaque(batch: BatchId, index: usize) -> usize {
-    (batch.0 as usize) << 32 | index
+    (batch.slot as usize) << 32 | index
 }
 
 pub(super) fn failure(code: Code, topic: &str, persistence: Persistence) -> Failure {

@@ -73,6 +73,25 @@ fn a_partition_that_keeps_its_records_stops_only_those_who_write_to_it() {
 }
 
 #[test]
+fn who_finds_another_partition_full_is_in_nobodys_way_at_the_first() {
+    let mut shares = Shares::new(usage(9999, 100));
+    let (eight, seven) = (of_partition(1, 8, 60), of_partition(2, 7, 20));
+    assert_eq!(shares.ask(1, eight), [1]);
+    assert_eq!(shares.ask(2, seven.clone()), [2]);
+    let both = Claim {
+        parts: vec![(7, usage(1, 5)), (8, usage(1, 5))],
+        ..claim(3, 10)
+    };
+    assert_eq!(shares.ask(3, both), NOBODY, "it waits for 7");
+    assert_eq!(shares.ask(4, of_partition(4, 7, 5)), NOBODY);
+    assert_eq!(
+        shares.give_back(&seven),
+        [4],
+        "the one before waits for 8 now"
+    );
+}
+
+#[test]
 fn who_holds_the_least_comes_first() {
     let mut shares = Shares::new(usage(100, 100));
     for (ticket, held) in [(1, 10), (2, 30), (3, 50)] {

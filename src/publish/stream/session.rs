@@ -23,12 +23,12 @@ use super::{
     times::until,
 };
 use crate::{
-    failure::{Failure, Reason},
+    failure::{Failure, Persistence, Reason},
     kafka::Delivery,
     lifecycle::Lifecycle,
     metrics,
-    publish::{Claimant, Publisher, admission::Admitted, handing::Order, stamp, wall_clock},
-    record::Usage,
+    publish::{Claimant, Publisher, admission::Admitted, handing::Order, stamp},
+    record::{Usage, wall_clock},
 };
 
 /// How long a stream that ends by our doing waits for the answers of what was handed over, and for its caller to take them.
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
             if admitting.is_none() && !self.queue.is_empty() {
                 let admitted = self.admit();
                 if !admitted.is_empty() {
-                    self.hand_over(admitted).await;
+                    self.hand_over(admitted, &output).await;
                     if output.is_closed() {
                         return Ok(());
                     }
@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
             if idle && let Some(end) = self.end() {
                 return end;
             }
-            let timer = self.timer();
+            let timer = self.timer(idle);
             tokio::select! {
                 biased;
                 1.. = reports.recv_many(&mut reported, AT_ONCE) => {
@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
                 admitted = admitted(&mut admitting), if admitting.is_some() => {
                     let (_, queued) = admitting.take().expect("it was waiting");
                     match admitted {
-                        Some(admitted) => self.hand_over(vec![(queued, admitted)]).await,
+                        Some(admitted) => self.hand_over(vec![(queued, admitted)], &output).await,
                         None => self.give_up(queued, &self.publisher.buffer_full()),
                     }
                 }
@@ -187,7 +187,7 @@ impl<'a> Session<'a> {
                 }
                 () = until(timer) => {
                     if self.expire() {
-                        return self.ending.take().map_or(Ok(()), |(failure, _)| Err(failure));
+                        return self.break_off();
                     }
                 }
             }
@@ -202,7 +202,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn hand_over(&mut self, admitted: Vec<(Queued, Admitted)>) {
+    /// Ends when all is handed over, or the caller does not wait any more; then the rest never is.
+    async fn hand_over(
+        &mut self,
+        admitted: Vec<(Queued, Admitted)>,
+        output: &mpsc::Sender<Outgoing>,
+    ) {
         self.in_flight += admitted.len();
         let now = wall_clock();
         let orders = admitted.into_iter().map(|(mut queued, admitted)| {
@@ -228,7 +233,12 @@ impl<'a> Session<'a> {
         let sendings = self.publisher.begin(orders.collect());
         let stop = self.stop_on_failure.then_some(&*self.failed);
         for mut sending in sendings {
-            sending.run(stop).await;
+            tokio::select! {
+                biased;
+                () = sending.run(stop) => {}
+                () = output.closed() => {}
+                () = until(self.deadline) => sending.expire(),
+            }
         }
     }
 
@@ -327,6 +337,18 @@ impl<'a> Session<'a> {
             let wait = LAST_ANSWERS.min(self.publisher.0.config.stream_grace);
             self.ending = Some((failure, Instant::now() + wait));
         }
+    }
+
+    /// How the stream ends though something is outstanding.
+    fn break_off(&mut self) -> Result<(), Failure> {
+        let Some((mut failure, _)) = self.ending.take() else {
+            return Ok(());
+        };
+        // What was handed over may be written whatever the stream ends with.
+        if self.in_flight > 0 && failure.persistence == Some(Persistence::NotPersisted) {
+            failure.persistence = Some(Persistence::PossiblyPersisted);
+        }
+        Err(failure)
     }
 
     /// How the stream ends now that nothing is outstanding, if it does.

@@ -10,12 +10,17 @@ use crate::failure::{Failure, Reason};
 
 impl Session<'_> {
     /// When to look next without being woken, if ever. Most streams have no such time, and then no clock is read for their messages.
-    pub(super) fn timer(&self) -> Option<Instant> {
+    /// `idle`: nothing of it is outstanding.
+    pub(super) fn timer(&self, idle: bool) -> Option<Instant> {
+        if let Some((_, by)) = &self.ending {
+            return Some(*by);
+        }
         let grace = self.publisher.0.config.stream_grace;
         let next = [
             self.over_since.map(|since| since + grace),
-            self.ending.as_ref().map(|(_, by)| *by),
-            self.draining.map(|heard| heard + DRAIN_QUIET),
+            self.draining
+                .filter(|_| idle)
+                .map(|heard| heard + DRAIN_QUIET),
             self.deadline,
         ];
         let next = next.into_iter().flatten().min()?;
