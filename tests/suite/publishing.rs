@@ -447,10 +447,11 @@ async fn patient(
 async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
     let kafka = Kafka::start(1, &[]);
     let topic = kafka.topic("honest", 1).await;
-    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[("publish.stream_grace", "1s")]);
     let mut client = sidecar.publisher().await;
     let request = |value: &str| publish_request(vec![record(&topic, value.to_owned())]);
     client.publish(request("before")).await.unwrap();
+    let mut stream = PublishStream::open(&sidecar, proto::FailureMode::Continue).await;
     let unseen = kafka.topic("unseen", 1).await;
     kafka.tell("pause 1");
     // Its topic's limit is asked for before it is handed over, which takes longer than its caller waits.
@@ -484,6 +485,13 @@ async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
         status.metadata().get("grpc-retry-pushback-ms").unwrap(),
         "-1"
     );
+    // A stream that is broken off for its caller's mistake does not say that nothing was written.
+    stream.batch(vec![record(&topic, "streamed")]).await;
+    stream.sequence = 0;
+    stream.batch(vec![record(&topic, "streamed")]).await;
+    let status = stream.acks().await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    assert_eq!(persistence(&status), "POSSIBLY_PERSISTED");
     kafka.tell("resume 1");
     // It was handed over, so it gets there all the same: not cancelled, as it was said.
     client.publish(request("after")).await.unwrap();
@@ -493,7 +501,7 @@ async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
         .collect();
     assert_eq!(
         values,
-        [b"before".to_vec(), b"during".to_vec(), b"after".to_vec()]
+        ["before", "during", "streamed", "after"].map(|value| value.as_bytes().to_vec())
     );
     let hasty = read_topic(kafka.bootstrap(), &unseen);
     assert!(hasty.values().all(Vec::is_empty), "{hasty:?}");
