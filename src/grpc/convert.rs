@@ -14,6 +14,7 @@ use super::{proto, status::record_error};
 use crate::{
     failure::{Failure, Reason},
     kafka::Delivery,
+    publish::stream::Answer,
     record::{Header, Record},
 };
 
@@ -125,13 +126,21 @@ pub(super) fn publish_result(delivery: Delivery) -> proto::PublishResult {
     }
 }
 
-/// Failures of a batch that are told with words; the rest have their code, reason and persistence, or a large batch that fails would not
-/// fit the 4 MiB that clients take by default.
+/// Failures of a message that are told with words; the rest have their code, reason and persistence, or an answer to many records that fail
+/// would not fit the 4 MiB that clients take by default.
 const TEXTS: usize = 100;
 
-/// What became of a batch of a stream.
-pub(super) fn batch_ack(sequence: u64, deliveries: &[Delivery]) -> proto::BatchAck {
-    let mut texts = 0;
+/// What became of batches of a stream, in one message.
+pub(super) fn acks(answers: &[Answer]) -> proto::PublishAcks {
+    let mut texts = TEXTS;
+    let ack = |answer: &Answer| batch_ack(answer.sequence, &answer.deliveries, &mut texts);
+    proto::PublishAcks {
+        acks: answers.iter().map(ack).collect(),
+    }
+}
+
+/// Uses up the `texts` that may still be told.
+fn batch_ack(sequence: u64, deliveries: &[Delivery], texts: &mut usize) -> proto::BatchAck {
     let mut ack = proto::BatchAck {
         sequence,
         partitions: Vec::with_capacity(deliveries.len()),
@@ -159,10 +168,12 @@ pub(super) fn batch_ack(sequence: u64, deliveries: &[Delivery]) -> proto::BatchA
                 ack.partitions.push(-1);
                 ack.offsets.push(-1);
                 let mut error = record_error(failure);
-                texts += 1;
-                if texts > TEXTS {
-                    error.message.clear();
-                    error.metadata.clear();
+                match texts.checked_sub(1) {
+                    Some(left) => *texts = left,
+                    None => {
+                        error.message.clear();
+                        error.metadata.clear();
+                    }
                 }
                 ack.notes.push(proto::RecordNote {
                     index: index as u32,

@@ -377,12 +377,7 @@ fn outgoing(
         Outgoing::Welcome => Message::Welcome(welcome.clone()),
         Outgoing::Answers(answers) => {
             spans.end(&answers);
-            Message::Acks(proto::PublishAcks {
-                acks: answers
-                    .iter()
-                    .map(|answer| convert::batch_ack(answer.sequence, &answer.deliveries))
-                    .collect(),
-            })
+            Message::Acks(convert::acks(&answers))
         }
         Outgoing::Draining(deadline) => Message::Draining(proto::Draining {
             deadline: Some(convert::moment(deadline)),

@@ -264,7 +264,7 @@ fn a_duplicate_is_told_in_a_call_and_in_a_stream() {
         timestamp: None,
         duplicate,
     };
-    let ack = batch_ack(1, &[delivery(false), delivery(true)]);
+    let ack = batch_ack(1, &[delivery(false), delivery(true)], &mut 1);
     assert_eq!((ack.partitions, ack.offsets), (vec![3, 3], vec![7, 7]));
     let note = proto::RecordNote {
         index: 1,
@@ -290,7 +290,7 @@ fn a_batch_ack_notes_only_what_is_not_plain_success() {
         duplicate: false,
     };
     let failed = Delivery::failed(Failure::not_persisted(Reason::TopicNotFound, "no"));
-    let ack = batch_ack(9, &[published(Some(7)), failed, published(None)]);
+    let ack = batch_ack(9, &[published(Some(7)), failed, published(None)], &mut 1);
     assert_eq!(
         (ack.sequence, ack.partitions, ack.offsets),
         (9, vec![3, -1, 3], vec![7, -1, -1])
@@ -300,12 +300,24 @@ fn a_batch_ack_notes_only_what_is_not_plain_success() {
 }
 
 #[test]
-fn the_answer_to_a_large_batch_that_fails_fits_a_clients_default_limit() {
+fn the_answer_to_many_records_that_fail_fits_a_clients_default_limit() {
     let failed = Delivery::failed(
         Failure::not_persisted(Reason::DeliveryTimeout, "x".repeat(200))
-            .with_metadata("topic", "t".repeat(100)),
+            .with_metadata("topic", "t".repeat(100))
+            .with_retry_after(Duration::from_millis(1500)),
     );
-    let ack = batch_ack(1, &vec![failed; 50_000]);
-    assert_eq!(ack.notes.len(), 50_000);
-    assert!(prost::Message::encoded_len(&ack) < 3 << 20);
+    // As one batch, and as many.
+    for (batches, records) in [(1, 50_000), (20_000, 1)] {
+        let answers: Vec<Answer> = (1..=batches)
+            .map(|sequence| Answer {
+                sequence,
+                deliveries: vec![failed.clone(); records],
+            })
+            .collect();
+        let acks = acks(&answers);
+        let notes = acks.acks.iter().flat_map(|ack| &ack.notes);
+        assert_eq!(notes.count(), batches as usize * records);
+        let length = prost::Message::encoded_len(&acks);
+        assert!(length < 3 << 20, "{batches} batches: {length} bytes");
+    }
 }
