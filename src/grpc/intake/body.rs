@@ -1,7 +1,7 @@
 //! The body of a request to publish: passed on message by message, as there is room.
 //!
 //! The room of a message is kept until it was decoded, and is charged where it goes on. A message that comes to no end would keep its room from the
-//! others, so its time is bounded. A stream's first message opens it and carries nothing to publish: it is small, and waits for no room, or in an outage
+//! others, and so would a call whose message is whole and that does not end, so their time is bounded. A stream's first message opens it and carries nothing to publish: it is small, and waits for no room, or in an outage
 //! streams could not even be opened.
 //!
 //! tonic's decoder keeps the memory of the largest message for as long as a stream lives. So a stream's large messages are collected here, and given to
@@ -51,6 +51,8 @@ pub(super) struct Bound {
     until: Option<Instant>,
     /// Whether the message that opens a stream is still to come.
     opening: bool,
+    /// Whether the one message of a call has begun.
+    begun: bool,
     /// The first bytes of a head, until the others come.
     cut: Bytes,
     /// What is still to come of the message that has begun.
@@ -84,6 +86,7 @@ impl Bound {
             reading,
             until,
             opening: until.is_none(),
+            begun: false,
             cut: Bytes::new(),
             left: 0,
             large: None,
@@ -115,8 +118,9 @@ impl Bound {
         }
         let before = data.split_to(self.left.min(data.len()));
         self.left -= before.len();
-        self.hold_back(data);
-        if self.left == 0 || self.held_back.is_some() {
+        self.hold_back(data)?;
+        // What comes of a call after its message is not its end, and gives it no more time.
+        if self.held_back.is_some() || self.left == 0 && self.open > 0 {
             self.open = 0;
             self.timer = None;
         }
@@ -124,9 +128,12 @@ impl Bound {
     }
 
     /// Holds back what begins with a head, or with a part of one.
-    fn hold_back(&mut self, mut data: Bytes) {
+    fn hold_back(&mut self, mut data: Bytes) -> Result<(), Failed> {
         let (mut at, mut wanted, mut last) = (0, 0, None);
         while let Some(next) = data.get(at..).filter(|next| next.len() >= HEAD) {
+            if self.until.is_some() && std::mem::replace(&mut self.begun, true) {
+                return Err(invalid("a call has one message".to_owned()));
+            }
             let length = length(next);
             // One that is too long is refused when it is decoded.
             if length <= self.rooms.max_message_bytes {
@@ -148,6 +155,7 @@ impl Bound {
                 last,
             });
         }
+        Ok(())
     }
 
     /// Lets go of what was held back, now that there is room for it.
@@ -215,14 +223,17 @@ impl Bound {
         Poll::Ready(Ok(()))
     }
 
-    /// More of a message is to come, and none has come.
+    /// More of a message is to come, or the end of a call, and nothing has come.
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Failed> {
-        if self.open == 0 {
-            return Poll::Pending;
-        }
+        let what = match (self.open, self.until) {
+            (0, None) => return Poll::Pending,
+            // Its handler is not called before that.
+            (0, Some(_)) => "the call",
+            _ => "a message",
+        };
         ready!(self.poll_timer(Instant::now() + MESSAGE_TIMEOUT, context));
         Poll::Ready(invalid(format!(
-            "a message did not come to its end within {MESSAGE_TIMEOUT:?}"
+            "{what} did not come to its end within {MESSAGE_TIMEOUT:?}"
         )))
     }
 
@@ -464,8 +475,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn messages_are_passed_on_however_they_are_cut() {
         let rooms = rooms();
-        let bytes = [message(0), message(3), message(300), message(0), message(9)].concat();
-        for until in [None, Some(Instant::now() + WAIT)] {
+        let several = [message(0), message(3), message(300), message(0), message(9)].concat();
+        let until = Some(Instant::now() + WAIT);
+        for (until, bytes) in [(None, several), (until, message(300)), (until, message(0))] {
             for size in 1..=bytes.len() {
                 let mut caller = Caller::new(&rooms, until);
                 for data in bytes.chunks(size) {
@@ -570,6 +582,49 @@ mod tests {
         drop(full);
         assert_eq!(stream.read(), Some(message(50)));
         assert!(stream.waited() < WAIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_must_come_to_its_end_and_gives_its_room_back() {
+        let rooms = rooms();
+        for begun in [
+            vec![],
+            message(3)[..2].to_vec(),
+            message(0),
+            message(60_000),
+        ] {
+            let mut call = Caller::call(&rooms);
+            for data in begun.chunks(10_000) {
+                call.sends(data);
+            }
+            while call.read().is_some() {}
+            advance(MESSAGE_TIMEOUT / 2).await;
+            // Nor does it by frames without a byte.
+            call.sends(&[]);
+            assert_eq!(call.read(), None);
+            advance(MESSAGE_TIMEOUT / 2 + Duration::from_secs(1)).await;
+            assert!(call.refusal().contains("the call did not come to its end"));
+            drop(call);
+            drop(fill(&rooms.intake));
+        }
+        let mut stream = Caller::stream(&rooms);
+        assert_eq!(stream.read(), None);
+        advance(MESSAGE_TIMEOUT * 2).await;
+        assert_eq!(stream.read(), None, "it may wait between its messages");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_has_one_message() {
+        for bytes in [[message(3), message(3)], [message(3), message(60_000)]] {
+            let mut call = Caller::call(&rooms());
+            call.sends(&bytes[0]);
+            assert_eq!(call.read(), Some(bytes[0].clone()));
+            call.sends(&bytes[1][..HEAD]);
+            assert!(call.refusal().contains("one message"));
+            let mut call = Caller::call(&rooms());
+            call.sends(&bytes.concat());
+            assert!(call.refusal().contains("one message"));
+        }
     }
 
     #[tokio::test(start_paused = true)]
