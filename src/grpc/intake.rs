@@ -69,6 +69,8 @@ pub(super) struct Reading(Arc<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
+    /// When its caller is to be answered, counted from when the call came.
+    answer_by: Option<Instant>,
     /// How long the messages that a stream gets now have waited for room, in milliseconds.
     waited: AtomicU64,
     /// Whether there is a large message, for the path of every small one.
@@ -81,6 +83,18 @@ impl Reading {
     /// Of a call that came through this layer.
     pub(super) fn of(extensions: &http::Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
+    }
+
+    fn new(answer_by: Option<Instant>) -> Self {
+        Self(Arc::new(Told {
+            answer_by,
+            ..Told::default()
+        }))
+    }
+
+    /// The caller's deadline runs while its message waits for room, which is before its handler is called.
+    pub(super) fn answer_by(&self) -> Option<Instant> {
+        self.0.answer_by
     }
 
     pub(super) fn waited(&self) -> Duration {
@@ -122,13 +136,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let reading = Reading::default();
+        let answer_by = deadline::answer_by(request.headers());
+        let reading = Reading::new(answer_by);
         request.extensions_mut().insert(reading.clone());
         let bound = match request.uri().path() {
             UNARY => {
                 let longest = Instant::now() + self.rooms.max_wait;
-                let deadline = deadline::answer_by(request.headers());
-                let until = deadline.map_or(longest, |deadline| deadline.min(longest));
+                let until = answer_by.map_or(longest, |deadline| deadline.min(longest));
                 Some(Bound::new(&self.rooms, reading, Some(until.into())))
             }
             STREAM => Some(Bound::new(&self.rooms, reading, None)),

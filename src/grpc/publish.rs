@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::{
     answers::Streams,
-    convert, deadline, identity,
+    convert, identity,
     intake::Reading,
     proto::{
         self, publish_stream_request, publish_stream_response,
@@ -77,8 +77,7 @@ impl Service {
         parent: &Parent,
     ) -> Result<Vec<Delivery>, Failure> {
         refuse_when_stopping(&self.lifecycle)?;
-        let answer_by = deadline::answer_by(request.metadata().as_ref());
-        let waited = Reading::of(request.extensions()).waited();
+        let reading = Reading::of(request.extensions());
         let request = request.into_inner();
         convert::ack_level(request.ack_level)?;
         let mut records = convert::records(request.records).map_err(|invalid| {
@@ -91,7 +90,12 @@ impl Service {
         let sends = Sends::begin(&mut records, parent, room);
         let mut deliveries = match self
             .publisher
-            .publish(claimant(caller), records, answer_by, waited)
+            .publish(
+                claimant(caller),
+                records,
+                reading.answer_by(),
+                reading.waited(),
+            )
             .await
         {
             Ok(deliveries) => deliveries,
@@ -163,13 +167,14 @@ impl PublisherService for Service {
         request: Request<Streaming<proto::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         refuse_when_stopping(&self.lifecycle).map_err(|failure| status(&failure))?;
-        let answer_by = deadline::answer_by(request.metadata().as_ref());
         let caller = identity::of(&request)?;
         let service = self.clone();
         let context = traces::caller(request.metadata().as_ref(), None);
         let sends = Arc::new(Spans::default());
+        let reading = Reading::of(request.extensions());
+        let answer_by = reading.answer_by();
         let incoming = Incoming {
-            reading: Reading::of(request.extensions()),
+            reading,
             messages: request.into_inner(),
         };
         let (begun, span) = (Arc::clone(&sends), traces::span_of(&context));

@@ -6,11 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrigger::grpc::proto::{
     self, PublishBatch, PublishOpen, PublishStreamRequest, PublishStreamResponse, SubscribeRequest,
-    SubscribeResponse, publish_stream_request, publish_stream_response, settle_item,
-    subscribe_request, subscribe_response, subscriber_service_client::SubscriberServiceClient,
+    SubscribeResponse, publish_stream_request, publish_stream_response,
+    publisher_service_client::PublisherServiceClient, settle_item, subscribe_request,
+    subscribe_response, subscriber_service_client::SubscriberServiceClient,
 };
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -23,6 +25,8 @@ use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Status, Streaming,
+    body::Body,
+    client::GrpcService,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
@@ -42,6 +46,21 @@ pub fn publish_request(records: Vec<proto::Record>) -> proto::PublishRequest {
         records,
         ack_level: 0,
     }
+}
+
+/// A client that passes a deadline on without keeping it itself, as tonic's own would: so the answer is the sidecar's, however busy the machine.
+pub async fn patient(
+    sidecar: &Sidecar,
+) -> PublisherServiceClient<impl GrpcService<Body, ResponseBody = Incoming>> {
+    let tcp = tokio::net::TcpStream::connect(sidecar.grpc).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let send = tower::service_fn(move |request| sender.clone().send_request(request));
+    let origin = format!("http://{}", sidecar.grpc).parse().unwrap();
+    PublisherServiceClient::with_origin(send, origin)
 }
 
 /// The reason of a refusal.

@@ -3,15 +3,20 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use outrigger::grpc::proto::{
     self, publish_stream_request, publisher_service_client::PublisherServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::{Status, transport::Endpoint};
+use tonic_prost::ProstCodec;
 
 use crate::{
-    client::{PublishStream, Subscription, fill_topic, init, record, window},
+    client::{
+        PublishStream, Subscription, fill_topic, init, patient, persistence, publish_request,
+        reason, record, window,
+    },
     kafka::{Kafka, fresh},
     sidecar::{PATIENCE, Sidecar},
 };
@@ -225,4 +230,58 @@ async fn many_streams_in_an_outage_hold_a_bound_together() {
     sidecar
         .wait_for_metric("outrigger_publish_queued_bytes", 0.0)
         .await;
+}
+
+/// A unary call to publish whose message is sent and that does not end.
+async fn unended(sidecar: &Sidecar, request: proto::PublishRequest) -> Status {
+    let (requests, receiver) = mpsc::channel(1);
+    requests.send(request).await.unwrap();
+    let mut client = tonic::client::Grpc::new(sidecar.channel().await);
+    client.ready().await.unwrap();
+    let answer = client.streaming(
+        tonic::Request::new(ReceiverStream::new(receiver)),
+        PathAndQuery::from_static("/outrigger.v1.PublisherService/Publish"),
+        ProstCodec::<proto::PublishRequest, proto::PublishResponse>::default(),
+    );
+    let status = answer.await.err().expect("it is refused");
+    drop(requests);
+    status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_does_not_end_gives_its_room_to_others_whose_deadlines_ran_meanwhile() {
+    let kafka = Kafka::start(1, &[]);
+    let topic = kafka.topic("unended", 1).await;
+    let settings = [
+        ("publish.max_in_flight_bytes", "8MiB"),
+        ("publish.stream_window_bytes", "4MiB"),
+        ("publish.max_wait", "90s"),
+    ];
+    let sidecar = Sidecar::start(kafka.bootstrap(), &settings);
+    let request = |bytes: usize| publish_request(vec![record(&topic, vec![b'x'; bytes])]);
+    sidecar.publisher().await.publish(request(1)).await.unwrap();
+    kafka.tell("pause 1");
+    let begun = Instant::now();
+    let all_room = request(8_000_000);
+    let (status, (late, took)) = tokio::join!(unended(&sidecar, all_room), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        let mut late = tonic::Request::new(request(900_000));
+        late.metadata_mut()
+            .insert("grpc-timeout", "36S".parse().unwrap());
+        let late = patient(&sidecar).await.publish(late).await;
+        (late.unwrap_err(), begun.elapsed())
+    });
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    assert!(status.message().contains("its end"), "{status:?}");
+    assert!(begun.elapsed() > Duration::from_secs(30));
+    // It had its room after 29 s, and was sent; its deadline did not begin anew then.
+    assert_eq!(
+        (reason(&late).as_str(), persistence(&late).as_str()),
+        ("DEADLINE", "POSSIBLY_PERSISTED")
+    );
+    assert!(
+        took >= Duration::from_millis(35_800) && took < Duration::from_secs(50),
+        "{took:?}"
+    );
 }

@@ -8,17 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use outrigger::grpc::proto::{
-    self, publish_result, publish_stream_response::Message,
-    publisher_service_client::PublisherServiceClient, record_note,
-};
+use outrigger::grpc::proto::{self, publish_result, publish_stream_response::Message, record_note};
 use tokio::sync::Semaphore;
-use tonic::{body::Body, client::GrpcService};
 
 use crate::{
-    client::{PublishStream, persistence, publish_request, read_topic, reason, record},
+    client::{PublishStream, patient, persistence, publish_request, read_topic, reason, record},
     kafka::{Kafka, fresh},
     sidecar::{PATIENCE, Sidecar},
 };
@@ -426,21 +420,6 @@ async fn leaders_that_move_among_three_brokers_are_not_noticed_by_a_publisher() 
         load.stop();
     });
     check_exactly_once(&kafka, &topic, &answered);
-}
-
-/// A client that passes a deadline on without keeping it itself, as tonic's own would: so the answer is the sidecar's, however busy the machine.
-async fn patient(
-    sidecar: &Sidecar,
-) -> PublisherServiceClient<impl GrpcService<Body, ResponseBody = Incoming>> {
-    let tcp = tokio::net::TcpStream::connect(sidecar.grpc).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-    let send = tower::service_fn(move |request| sender.clone().send_request(request));
-    let origin = format!("http://{}", sidecar.grpc).parse().unwrap();
-    PublisherServiceClient::with_origin(send, origin)
 }
 
 #[tokio::test(flavor = "multi_thread")]
