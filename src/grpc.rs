@@ -21,7 +21,10 @@ mod subscribe;
 mod tls;
 mod tokens;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Semaphore;
 use tonic::{server::NamedService, service::RoutesBuilder};
@@ -203,4 +206,12 @@ fn refuse(refused: bool) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Ends when a caller's deadline comes; never without one.
+async fn come(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::{
     answers::Streams,
-    convert, identity,
+    come, convert, identity,
     intake::Reading,
     proto::{
         self, publish_stream_request, publish_stream_response,
@@ -213,21 +213,27 @@ impl Service {
         parent: Parent,
         spans: Arc<Spans>,
     ) -> Result<(), Failure> {
+        let stop_on_failure = tokio::select! {
+            biased;
+            open = open(&mut incoming.messages) => open?,
+            () = self.lifecycle.stopping() => return refuse_when_stopping(&self.lifecycle),
+            () = come(deadline) => return Err(Failure::not_persisted(
+                Reason::Deadline,
+                "the deadline came before the message that opens the stream",
+            )),
+        };
         let options = Options {
-            stop_on_failure: open(&mut incoming.messages).await?,
+            stop_on_failure,
             deadline,
         };
         let access = self.access;
         let room = self.publisher.max_record_bytes();
         let Incoming { messages, reading } = incoming;
         let batches = messages.map(move |message| {
-            // The stream itself broke: its caller is gone, or sent what is not a message.
-            let broken =
-                |what: &str| Failure::invalid(Reason::InvalidRequest, "message", what.to_owned());
-            let message = message.map_err(|error| broken(error.message()))?;
+            let message = message.map_err(broken)?;
             let message = reading
                 .message(message)
-                .map_err(|error| broken(&error.to_string()))?;
+                .map_err(|error| broken(Status::internal(error.to_string())))?;
             let mut batch = batch(message, |records| forbidden(&access, &caller, records))?;
             batch.waited = reading.waited();
             if let Ok(records) = &mut batch.records {
@@ -264,12 +270,14 @@ fn claimant(caller: &Caller) -> Claimant {
     }
 }
 
+/// The stream itself broke: its caller is gone, or sent what is not a message.
+fn broken(error: Status) -> Failure {
+    Failure::invalid(Reason::InvalidRequest, "message", error.message())
+}
+
 /// Reads the first message; says whether the stream stops on a failure.
 async fn open(incoming: &mut Streaming<proto::PublishStreamRequest>) -> Result<bool, Failure> {
-    let first = incoming
-        .message()
-        .await
-        .map_err(|error| Failure::invalid(Reason::InvalidRequest, "message", error.message()))?;
+    let first = incoming.message().await.map_err(broken)?;
     match first.and_then(|message| message.message) {
         Some(publish_stream_request::Message::Open(open)) => {
             match proto::FailureMode::try_from(open.failure_mode) {

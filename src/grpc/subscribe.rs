@@ -91,7 +91,11 @@ impl Service {
         output: mpsc::Sender<proto::SubscribeResponse>,
         who: Arc<Caller>,
     ) -> Result<(), Failure> {
-        let first = incoming.message().await.map_err(broken)?;
+        let first = tokio::select! {
+            biased;
+            first = incoming.message() => first.map_err(broken)?,
+            () = self.lifecycle.quieting() => return refuse_when_draining(&self.lifecycle),
+        };
         let mut traced = Traced::of(first.as_ref());
         let mut session = self.attach(first, &who)?;
         let mut caller = Requests {

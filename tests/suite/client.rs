@@ -51,7 +51,7 @@ pub fn publish_request(records: Vec<proto::Record>) -> proto::PublishRequest {
 /// A client that passes a deadline on without keeping it itself, as tonic's own would: so the answer is the sidecar's, however busy the machine.
 pub async fn patient(
     sidecar: &Sidecar,
-) -> PublisherServiceClient<impl GrpcService<Body, ResponseBody = Incoming>> {
+) -> PublisherServiceClient<impl GrpcService<Body, ResponseBody = Incoming> + use<>> {
     let tcp = tokio::net::TcpStream::connect(sidecar.grpc).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))

@@ -7,10 +7,13 @@ use std::{
 
 use outrigger::grpc::proto::{self, subscribe_response::Message};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     client::{
-        Subscription, committed, fill_topic, init, publish_request, read_topic, record, window,
+        PublishStream, Subscription, committed, fill_topic, init, patient, persistence,
+        publish_request, read_topic, reason, record, window,
     },
     kafka::{Kafka, fresh},
     sidecar::{PATIENCE, Sidecar},
@@ -75,6 +78,38 @@ async fn a_stop_without_kafka_ends_within_the_deadline_and_says_what_was_lost() 
         "{:?}",
         begun.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_called_and_not_opened_end_with_their_deadline_and_hold_up_no_stop() {
+    let kafka = Kafka::shared();
+    let mut sidecar = Sidecar::start(kafka.bootstrap(), &[("drain.deadline", "100s")]);
+    let (silent, receiver) = mpsc::channel(1);
+    let mut late = tonic::Request::new(ReceiverStream::new(receiver));
+    late.metadata_mut()
+        .insert("grpc-timeout", "1S".parse().unwrap());
+    let mut client = patient(&sidecar).await;
+    let mut late = client.publish_stream(late).await.unwrap().into_inner();
+    let ended = late.message().await.unwrap_err();
+    assert_eq!(
+        (reason(&ended).as_str(), persistence(&ended).as_str()),
+        ("DEADLINE", "NOT_PERSISTED")
+    );
+    drop(silent);
+
+    let mut publishing = PublishStream::raw(&sidecar).await;
+    let mut subscribing = Subscription::raw(&sidecar).await;
+    sidecar.signal("TERM");
+    let published = publishing.next().await.expect("a status").unwrap_err();
+    let subscribed = subscribing.next().await.unwrap_err();
+    for status in [published, subscribed] {
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (tonic::Code::Unavailable, "DRAINING")
+        );
+    }
+    let exit = sidecar.wait(Duration::from_secs(50));
+    assert!(exit.success(), "{exit:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
