@@ -5,6 +5,7 @@
 //! since only what was read can be answered. Other services' requests pass.
 
 mod body;
+mod count;
 
 use std::{
     sync::{
@@ -17,14 +18,17 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use prost::Message;
 use tower::Service;
 
-use self::body::{Bound, Read};
+use self::{
+    body::{Bound, Read},
+    count::Request as Records,
+};
 use super::deadline;
 use crate::{
     failure::Failure,
     publish::{Intake, Publisher},
+    record::Usage,
 };
 
 const UNARY: &str = "/outrigger.v1.PublisherService/Publish";
@@ -49,6 +53,8 @@ pub(super) struct Rooms {
     no_room: Arc<dyn Fn() -> Failure + Send + Sync>,
     /// Longer messages are refused when they are decoded.
     max_message_bytes: usize,
+    /// What may be in flight: a message that holds more is not decoded.
+    most: Usage,
 }
 
 impl Rooms {
@@ -57,6 +63,7 @@ impl Rooms {
             intake: publisher.intake().clone(),
             late: Intake::new(max_message_bytes as u64),
             max_wait: publisher.max_wait(),
+            most: publisher.in_flight().1,
             no_room: Arc::new(move || publisher.no_room()),
             max_message_bytes,
         }
@@ -71,6 +78,7 @@ pub(super) struct Reading(Arc<Told>);
 struct Told {
     /// When its caller is to be answered, counted from when the call came.
     answer_by: Option<Instant>,
+    most: Usage,
     /// How long the messages that a stream gets now have waited for room, in milliseconds.
     waited: AtomicU64,
     /// Whether there is a large message, for the path of every small one.
@@ -85,9 +93,10 @@ impl Reading {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    fn new(answer_by: Option<Instant>) -> Self {
+    fn new(answer_by: Option<Instant>, most: Usage) -> Self {
         Self(Arc::new(Told {
             answer_by,
+            most,
             ..Told::default()
         }))
     }
@@ -102,15 +111,12 @@ impl Reading {
     }
 
     /// The message that the decoder's one stands for: itself, or a large one.
-    pub(super) fn message<M: Message + Default>(
-        &self,
-        decoded: M,
-    ) -> Result<M, prost::DecodeError> {
+    pub(super) fn message<M: Records>(&self, decoded: M) -> Result<M, Failure> {
         if !self.0.is_large.swap(false, Ordering::AcqRel) {
             return Ok(decoded);
         }
         let large = self.large().take();
-        large.map_or(Ok(decoded), M::decode)
+        large.map_or(Ok(decoded), |large| count::decode(large, self.0.most))
     }
 
     fn give(&self, large: Option<Bytes>) {
@@ -137,7 +143,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let answer_by = deadline::answer_by(request.headers());
-        let reading = Reading::new(answer_by);
+        let reading = Reading::new(answer_by, self.rooms.most);
         request.extensions_mut().insert(reading.clone());
         let bound = match request.uri().path() {
             UNARY => {

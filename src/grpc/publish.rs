@@ -72,13 +72,12 @@ impl Service {
 
     async fn unary(
         &self,
-        request: Request<proto::PublishRequest>,
+        request: proto::PublishRequest,
+        reading: &Reading,
         caller: &Caller,
         parent: &Parent,
     ) -> Result<Vec<Delivery>, Failure> {
         refuse_when_stopping(&self.lifecycle)?;
-        let reading = Reading::of(request.extensions());
-        let request = request.into_inner();
         convert::ack_level(request.ack_level)?;
         let mut records = convert::records(request.records).map_err(|invalid| {
             merge(invalid).unwrap_or_else(|| Failure::new(Reason::Internal, "internal error"))
@@ -109,7 +108,7 @@ impl Service {
         if let [Delivery::Failed(_)] = deliveries[..]
             && let Some(Delivery::Failed(failure)) = deliveries.pop()
         {
-            return Err(*failure);
+            return Err(Arc::unwrap_or_clone(failure));
         }
         Ok(deliveries)
     }
@@ -122,21 +121,22 @@ impl PublisherService for Service {
         request: Request<proto::PublishRequest>,
     ) -> Result<Response<proto::PublishResponse>, Status> {
         let caller = identity::of(&request)?;
-        let headers = request
-            .get_ref()
-            .records
-            .first()
-            .map(|record| &*record.headers);
+        let reading = Reading::of(request.extensions());
+        let (metadata, _, request) = request.into_parts();
+        let request = reading
+            .message(request)
+            .map_err(|failure| status(&failure))?;
+        let headers = request.records.first().map(|record| &*record.headers);
         // A caller that speaks of its trace in the record alone is in that trace all the same.
         let own = headers
             .unwrap_or_default()
             .iter()
             .find(|header| traces::is_context(&header.name));
         let own = own.and_then(|header| header.value.as_deref());
-        let call = Call::begin(PUBLISH, traces::caller(request.metadata().as_ref(), own));
+        let call = Call::begin(PUBLISH, traces::caller(metadata.as_ref(), own));
         let span = traces::span_of(call.context());
         let answering = async {
-            let answered = self.unary(request, &caller, call.parent()).await;
+            let answered = self.unary(request, &reading, &caller, call.parent()).await;
             if let Err(failure) = &answered {
                 tracing::debug!(reason = failure.reason.as_str(), "a call failed: {failure}");
             }
@@ -231,9 +231,7 @@ impl Service {
         let Incoming { messages, reading } = incoming;
         let batches = messages.map(move |message| {
             let message = message.map_err(broken)?;
-            let message = reading
-                .message(message)
-                .map_err(|error| broken(Status::internal(error.to_string())))?;
+            let message = reading.message(message)?;
             let mut batch = batch(message, |records| forbidden(&access, &caller, records))?;
             batch.waited = reading.waited();
             if let Ok(records) = &mut batch.records {

@@ -55,14 +55,14 @@ pub enum Delivery {
         /// It had been sent before under the same message id, and was not sent again.
         duplicate: bool,
     },
-    /// Not acknowledged.
-    Failed(Box<Failure>),
+    /// Not acknowledged. Records that fail alike share it.
+    Failed(Arc<Failure>),
 }
 
 impl Delivery {
     /// A failure as a delivery.
     pub fn failed(failure: Failure) -> Self {
-        Self::Failed(Box::new(failure))
+        Self::Failed(Arc::new(failure))
     }
 }
 

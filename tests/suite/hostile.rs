@@ -243,7 +243,7 @@ async fn unended(sidecar: &Sidecar, request: proto::PublishRequest) -> Status {
         PathAndQuery::from_static("/outrigger.v1.PublisherService/Publish"),
         ProstCodec::<proto::PublishRequest, proto::PublishResponse>::default(),
     );
-    let status = answer.await.err().expect("it is refused");
+    let status = answer.await.expect_err("it is refused");
     drop(requests);
     status
 }
@@ -284,4 +284,76 @@ async fn a_call_that_does_not_end_gives_its_room_to_others_whose_deadlines_ran_m
         took >= Duration::from_millis(35_800) && took < Duration::from_secs(50),
         "{took:?}"
     );
+}
+
+/// A record of two bytes: its key and its length.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Nothing {}
+
+/// Requests that take no memory here, however many records they have.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Nothings {
+    #[prost(message, repeated, tag = "1")]
+    records: Vec<Nothing>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct BatchOfNothings {
+    #[prost(uint64, tag = "1")]
+    sequence: u64,
+    #[prost(message, repeated, tag = "2")]
+    records: Vec<Nothing>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StreamOfNothings {
+    #[prost(message, optional, tag = "1")]
+    open: Option<Nothing>,
+    #[prost(message, optional, tag = "2")]
+    batch: Option<BatchOfNothings>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_millions_of_records_is_refused_before_it_takes_their_memory() {
+    const MILLIONS: usize = 4_000_000;
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let most = sidecar.rss() + (64 << 20);
+    let mut client = tonic::client::Grpc::new(sidecar.channel().await);
+    client.ready().await.unwrap();
+    let call = client.unary(
+        tonic::Request::new(Nothings {
+            records: vec![Nothing {}; MILLIONS],
+        }),
+        PathAndQuery::from_static("/outrigger.v1.PublisherService/Publish"),
+        ProstCodec::<Nothings, proto::PublishResponse>::default(),
+    );
+    let refused = call.await.expect_err("it is refused");
+    assert_eq!(reason(&refused), "INVALID_REQUEST");
+    assert!(refused.message().contains("send fewer"), "{refused:?}");
+    assert!(sidecar.peak_rss() < most, "{}", sidecar.peak_rss());
+
+    let open = StreamOfNothings {
+        open: Some(Nothing {}),
+        batch: None,
+    };
+    let batch = StreamOfNothings {
+        open: None,
+        batch: Some(BatchOfNothings {
+            sequence: 1,
+            records: vec![Nothing {}; MILLIONS],
+        }),
+    };
+    client.ready().await.unwrap();
+    let stream = client.streaming(
+        tonic::Request::new(tokio_stream::iter([open, batch])),
+        PathAndQuery::from_static("/outrigger.v1.PublisherService/PublishStream"),
+        ProstCodec::<StreamOfNothings, proto::PublishStreamResponse>::default(),
+    );
+    let mut answers = stream.await.unwrap().into_inner();
+    answers.message().await.expect("a welcome");
+    let refused = answers.message().await.expect_err("it is refused");
+    assert_eq!(reason(&refused), "INVALID_REQUEST");
+    assert!(refused.message().contains("send fewer"), "{refused:?}");
+    assert!(sidecar.peak_rss() < most, "{}", sidecar.peak_rss());
 }

@@ -119,7 +119,7 @@ impl Session {
             let done = move |deliveries: Vec<Delivery>, _| {
                 let failure = deliveries.into_iter().find_map(|delivery| match delivery {
                     Delivery::Published { .. } => None,
-                    Delivery::Failed(failure) => Some(*failure),
+                    Delivery::Failed(failure) => Some(Arc::unwrap_or_clone(failure)),
                 });
                 let copy = Ended {
                     slot: index,

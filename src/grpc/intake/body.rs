@@ -4,8 +4,8 @@
 //! others, and so would a call whose message is whole and that does not end, so their time is bounded. A stream's first message opens it and carries nothing to publish: it is small, and waits for no room, or in an outage
 //! streams could not even be opened.
 //!
-//! tonic's decoder keeps the memory of the largest message for as long as a stream lives. So a stream's large messages are collected here, and given to
-//! the handler apart (`Reading`); the decoder gets an empty one in the place of each.
+//! tonic's decoder keeps the memory of the largest message for as long as a stream lives, and decodes a message whatever is in it. So large messages are
+//! collected here, and given to the handler apart (`Reading`), which counts their records first; the decoder gets an empty one in the place of each.
 
 use std::{
     error::Error,
@@ -176,7 +176,7 @@ impl Bound {
         if length <= self.rooms.max_message_bytes {
             self.open = length as u64;
             // One that says it is compressed is the decoder's, which refuses it.
-            if self.until.is_none() && length > LARGE && data[at] == 0 {
+            if length > LARGE && data[at] == 0 {
                 let begun = data.split_off(at);
                 let mut large = BytesMut::with_capacity(length);
                 large.extend_from_slice(&begun[HEAD..]);
@@ -337,7 +337,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::{grpc::framing::tests::message, publish::Intake};
+    use crate::{grpc::framing::tests::message, publish::Intake, record::Usage};
 
     const BOUND: u64 = 100_000;
     const WAIT: Duration = Duration::from_secs(30);
@@ -351,6 +351,7 @@ mod tests {
                 Failure::not_persisted(Reason::PublishBufferFull, "no room".to_owned())
             }),
             max_message_bytes: BOUND as usize,
+            most: Usage::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Instant};
 use super::{
     Answer, Batch,
     queue::{Queued, Report, SMALL},
-    refusal::{draining, exceeded, spread},
+    refusal::{alike, draining, exceeded, spread},
     session::Session,
 };
 use crate::{
@@ -38,12 +38,12 @@ impl Session<'_> {
             let count = records
                 .as_ref()
                 .map_or_else(|refused| refused.count, Vec::len);
-            return self.refuse(sequence, vec![draining(); count.max(1)]);
+            return self.refuse(sequence, alike(draining(), count));
         }
         let invalid = match records {
             Err(refused) => Err((refused.count, refused.invalid)),
             Ok(records) => match validate::size(&records, self.publisher.0.admission.bound()) {
-                Err(failure) => return self.refuse(sequence, vec![failure; records.len().max(1)]),
+                Err(failure) => return self.refuse(sequence, alike(failure, records.len())),
                 Ok(usage) => match validate::invalid(&records, self.publisher.rules()) {
                     invalid if invalid.is_empty() => Ok((records, usage)),
                     invalid => Err((records.len(), invalid)),
@@ -72,13 +72,15 @@ impl Session<'_> {
     }
 
     /// Answers a batch of which nothing is sent.
-    fn refuse(&mut self, sequence: u64, failures: Vec<Failure>) {
-        for failure in &failures {
-            metrics::publish().failed(failure.reason, 1);
+    fn refuse(&mut self, sequence: u64, deliveries: Vec<Delivery>) {
+        for delivery in &deliveries {
+            if let Delivery::Failed(failure) = delivery {
+                metrics::publish().failed(failure.reason, 1);
+            }
         }
         self.failed.store(true, Ordering::Release);
         let usage = Usage {
-            records: failures.len() as u64,
+            records: deliveries.len() as u64,
             bytes: 0,
         };
         self.unanswered.add(usage);
@@ -86,7 +88,7 @@ impl Session<'_> {
         self.answers.push_back(Report {
             answer: Answer {
                 sequence,
-                deliveries: failures.into_iter().map(Delivery::failed).collect(),
+                deliveries,
             },
             usage,
         });
