@@ -37,7 +37,7 @@ use crate::{
     traces::{self, Call, Parent, Sends},
 };
 
-/// Messages that may wait for the caller; their answers count against the stream's window.
+/// Messages that may wait for the caller, beside what its window has.
 const OUTGOING: usize = 4;
 
 /// The full name of the unary call, as the conventions for RPC have it.

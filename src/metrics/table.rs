@@ -171,7 +171,7 @@ pub(super) const TABLE: &[Metric] = &[
         IN_FLIGHT_RECORDS,
         Kind::Gauge,
         &[],
-        "Records admitted and not yet answered.",
+        "Records admitted and not yet reported on by Kafka, whether or not their callers were answered `DELIVERY_TIMEOUT` meanwhile.",
     ),
     row(
         IN_FLIGHT_BYTES,

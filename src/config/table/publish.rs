@@ -31,7 +31,7 @@ pub(super) const KEYS: &[Key] = &[
         "publish.max_in_flight_records",
         count(1, 5_000_000),
         "100000",
-        "How many records may be accepted and not yet answered, all callers together.",
+        "How many records may be accepted and not yet reported on by Kafka, all callers together.",
     ),
     key(
         "publish.max_in_flight_bytes",
