@@ -165,7 +165,7 @@ impl Ids {
             Delivery::Failed(failure) if failure.persistence == Some(Persistence::NotPersisted) => {
                 let told = match failure.reason {
                     // Its own caller gave it up, which says nothing about the record.
-                    Reason::PreconditionFailed => Delivery::failed(gone()),
+                    Reason::PreconditionFailed | Reason::Deadline => Delivery::failed(gone()),
                     _ => delivery.clone(),
                 };
                 (None, told)

@@ -434,11 +434,28 @@ async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
     let unseen = kafka.topic("unseen", 1).await;
     kafka.tell("pause 1");
     // Its topic's limit is asked for before it is handed over, which takes longer than its caller waits.
-    let mut hasty = tonic::Request::new(publish_request(vec![record(&unseen, "hasty")]));
+    let hasty = proto::Record {
+        message_id: "hasty".to_owned(),
+        ..record(&unseen, "hasty")
+    };
+    let joins = publish_request(vec![hasty.clone()]);
+    let mut hasty = tonic::Request::new(publish_request(vec![hasty]));
     hasty
         .metadata_mut()
         .insert("grpc-timeout", "500m".parse().unwrap());
-    let status = patient(&sidecar).await.publish(hasty).await.unwrap_err();
+    let joining = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        patient(&sidecar).await.publish(joins).await.unwrap_err()
+    };
+    let mut first = patient(&sidecar).await;
+    let (status, joined) = tokio::join!(first.publish(hasty), joining);
+    let status = status.unwrap_err();
+    assert_eq!(
+        reason(&joined),
+        "KAFKA_UNAVAILABLE",
+        "that is not its deadline"
+    );
+    assert_eq!(persistence(&joined), "NOT_PERSISTED");
     assert_eq!(
         (status.code(), reason(&status).as_str()),
         (tonic::Code::DeadlineExceeded, "DEADLINE")

@@ -5,18 +5,18 @@
 //! record left. What always holds: one that was alone in its batch fails; one that a later record of its partition has overtaken by then is
 //! not sent, for the order would be lost: it is answered as not written, to be sent again.
 
+mod kept;
+
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use rdkafka::{Message as _, message::BorrowedMessage, types::RDKafkaErrorCode as Code};
-use tokio::sync::Notify;
+use rdkafka::{Message as _, message::BorrowedMessage, producer::Producer as _};
 
+use self::kept::Neighbour;
+pub(super) use self::kept::{Neighbours, Why};
 use super::{
     Delivery, Producer,
     again::Kept,
@@ -38,6 +38,9 @@ const EMPTYING: Duration = Duration::from_secs(2);
 /// How long the reports of a batch may take, one after the other.
 const REPORTS: Duration = Duration::from_millis(50);
 
+/// How long it counts that somebody of a topic is guilty.
+const KNOWN: Duration = Duration::from_secs(1);
+
 /// The wait before a lane that had not delivered everything is closed again.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -49,107 +52,6 @@ const OVERHEAD: usize = 100;
 
 /// The same for each header.
 const HEADER: usize = 10;
-
-/// Why a record is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Its batch was too large.
-    TooLarge,
-    /// It, or another one of its batch, is invalid.
-    Suspect(Code),
-    /// Another one of its batch is invalid.
-    Innocent,
-}
-
-impl Why {
-    /// Of a record that was refused.
-    pub(super) fn of(code: Code) -> Option<Self> {
-        match code {
-            Code::MessageSizeTooLarge => Some(Self::TooLarge),
-            Code::InvalidRecord | Code::InvalidTimestamp => Some(Self::Suspect(code)),
-            // librdkafka's for those that the broker does not name, if it names more than one.
-            Code::InvalidDifferentRecord => Some(Self::Innocent),
-            _ => None,
-        }
-    }
-}
-
-struct Neighbour {
-    /// The lane that sent it.
-    place: Place,
-    why: Why,
-    kept: Kept,
-    /// A later record of its partition is written.
-    is_overtaken: bool,
-}
-
-impl Neighbour {
-    fn is_of(&self, place: Place, topic: &str) -> bool {
-        (self.place, &*self.kept.record.topic) == (place, topic)
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Neighbours {
-    // A std mutex: sections are short, and nothing awaits inside.
-    kept: Mutex<Vec<Neighbour>>,
-    /// Whether there are any, for the path of every report.
-    any: AtomicBool,
-    told: Notify,
-}
-
-impl Neighbours {
-    fn kept(&self) -> MutexGuard<'_, Vec<Neighbour>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
-    }
-
-    /// Keeps a record that was sent by the lane at `place`.
-    pub(super) fn keep(&self, place: Place, why: Why, kept: Kept) {
-        self.kept().push(Neighbour {
-            place,
-            why,
-            kept,
-            is_overtaken: false,
-        });
-        self.any.store(true, Ordering::Release);
-        self.told.notify_one();
-    }
-
-    /// Takes those that `which` wants, in the order to send them in.
-    fn take(&self, which: impl Fn(&Neighbour) -> bool) -> Vec<Kept> {
-        let mut all = self.kept();
-        let taken = all.extract_if(.., |one| which(one));
-        let mut taken: Vec<Kept> = taken.map(|one| one.kept).collect();
-        self.any.store(!all.is_empty(), Ordering::Release);
-        taken.sort_by_key(Kept::order);
-        taken
-    }
-
-    /// A record that was sent as `order` is written: it overtakes those before it in its partition.
-    fn overtake(&self, order: (u64, usize), topic: &str, partition: i32) {
-        for one in &mut *self.kept() {
-            let record = &one.kept.record;
-            one.is_overtaken |= one.kept.order() < order
-                && record.partition == Some(partition)
-                && record.topic == topic;
-        }
-    }
-
-    /// A topic of which some are kept, and from where.
-    fn next(&self) -> Option<(Place, String)> {
-        let all = self.kept();
-        let one = all.first()?;
-        Some((one.place, one.kept.record.topic.clone()))
-    }
-
-    fn has(&self, which: impl Fn(&Neighbour) -> bool) -> bool {
-        self.kept().iter().any(which)
-    }
-}
 
 impl Callbacks {
     /// Whether a record of a batch that was refused may be innocent.
@@ -166,7 +68,9 @@ impl Callbacks {
 impl Reports {
     /// A record is written: those before it in its partition that wait to be sent again cannot be any more.
     pub(super) fn overtaken(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) {
-        if let Some(batch) = self.batches().id(batch) {
+        // Not within the condition, which would hold the batches' lock.
+        let batch = self.batches().id(batch);
+        if let Some(batch) = batch {
             let order = (batch.number, index);
             self.neighbours
                 .overtake(order, message.topic(), message.partition());
@@ -175,7 +79,7 @@ impl Reports {
 
     /// Answers those that wait to be sent again: nothing is sent any more.
     pub(super) fn give_up_neighbours(&self) {
-        self.not_sent_again(self.neighbours.take(|_| true));
+        self.not_sent_again(self.neighbours.take(|_, _| true));
     }
 
     fn not_sent_again(&self, records: Vec<Kept>) {
@@ -224,7 +128,8 @@ impl Producer {
                 }
             }
             self.accuse(place, &topic, &settings);
-            self.reports.not_sent_again(neighbours.take(of_topic));
+            self.reports
+                .not_sent_again(neighbours.take(|_, one| of_topic(one)));
         }
     }
 
@@ -249,12 +154,15 @@ impl Producer {
             false => Some(new.change.lock().await),
         };
         old.close();
-        // What a client that failed for good has left to the next one is still to be sent there.
-        let is_empty = emptied(&old.client(), EMPTYING).await && old.succession.again.is_empty();
+        let client = old.client();
+        // What a client that failed for good has left to the next one is still to be sent there. One that is purged gives all up.
+        let is_empty = emptied(&client, EMPTYING).await
+            && old.succession.again.is_empty()
+            && !client.context().gives_up.load(Ordering::Acquire);
         if is_empty {
             self.accuse(from, topic, settings);
             let neighbours = &self.reports.neighbours;
-            let kept = neighbours.take(|one| one.is_of(from, topic) && !one.is_overtaken);
+            let kept = neighbours.take(|all, one| one.is_of(from, topic) && !all.is_overtaken(one));
             metrics::publish().sent_again.increment(kept.len() as u64);
             tracing::info!(
                 topic,
@@ -276,13 +184,18 @@ impl Producer {
     fn accuse(&self, place: Place, topic: &str, settings: &Settings) {
         let neighbours = &self.reports.neighbours;
         let now = wall_clock();
-        let mut kept = neighbours.kept();
-        let suspects = kept.extract_if(.., |one| {
+        let mut all = neighbours.all();
+        let suspects = all.kept.extract_if(.., |one| {
             matches!(one.why, Why::Suspect(_)) && one.is_of(place, topic)
         });
         let judged = suspects.map(|one| (guilt::of(settings, &one.kept.record, now), one));
         let judged: Vec<_> = judged.collect();
-        let is_known = judged.iter().any(|(guilt, _)| guilt.is_some());
+        // The guilty one may have been told by now, and more of its batch have been reported since.
+        all.known.retain(|_, since| since.elapsed() < KNOWN);
+        if judged.iter().any(|(guilt, _)| guilt.is_some()) {
+            all.known.insert(topic.to_owned(), Instant::now());
+        }
+        let is_known = all.known.contains_key(topic);
         let mut guilty = Vec::new();
         for (guilt, mut one) in judged {
             match (guilt, one.why) {
@@ -293,64 +206,16 @@ impl Producer {
                 }
                 _ => {
                     one.why = Why::Innocent;
-                    kept.push(one);
+                    all.kept.push(one);
                 }
             }
         }
-        neighbours.any.store(!kept.is_empty(), Ordering::Release);
-        drop(kept);
+        neighbours
+            .any
+            .store(!all.kept.is_empty(), Ordering::Release);
+        drop(all);
         for (kept, failure) in guilty {
             self.complete(kept.batch, kept.index, Delivery::failed(failure));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kafka::producer::BatchId;
-
-    fn kept(number: u64, index: usize, topic: &str, partition: i32) -> Kept {
-        Kept {
-            batch: BatchId { slot: 0, number },
-            index,
-            record: Record {
-                topic: topic.to_owned(),
-                partition: Some(partition),
-                ..Record::default()
-            },
-        }
-    }
-
-    #[test]
-    fn a_record_overtakes_those_before_it_in_its_partition_and_no_others() {
-        let neighbours = Neighbours::default();
-        assert!(!neighbours.any());
-        for record in [
-            kept(8, 0, "t", 0),
-            kept(7, 2, "t", 0),
-            kept(7, 1, "t", 0),
-            kept(6, 0, "t", 1),
-            kept(6, 1, "u", 0),
-        ] {
-            neighbours.keep(0, Why::TooLarge, record);
-        }
-        let overtaken = |neighbours: &Neighbours| {
-            let kept = neighbours.kept();
-            let overtaken = kept.iter().filter(|one| one.is_overtaken);
-            overtaken.map(|one| one.kept.order()).collect::<Vec<_>>()
-        };
-        neighbours.overtake((7, 2), "t", 0);
-        assert_eq!(overtaken(&neighbours), [(7, 1)]);
-        neighbours.overtake((9, 0), "t", 0);
-        assert_eq!(overtaken(&neighbours), [(8, 0), (7, 2), (7, 1)]);
-        assert_eq!(neighbours.next(), Some((0, "t".to_owned())));
-        assert!(neighbours.any());
-        let orders = |records: Vec<Kept>| records.iter().map(Kept::order).collect::<Vec<_>>();
-        let taken = neighbours.take(|one| one.is_of(0, "t"));
-        assert_eq!(orders(taken), [(6, 0), (7, 1), (7, 2), (8, 0)]);
-        assert!(neighbours.any());
-        assert_eq!(orders(neighbours.take(|_| true)), [(6, 1)]);
-        assert!(!neighbours.any());
     }
 }

@@ -126,8 +126,10 @@ impl Callbacks {
 
     /// Takes a record out of its report, to be sent again.
     fn take(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) -> Option<Kept> {
+        // The lock is not held while the record is copied.
+        let batch = self.reports.batches().id(batch);
         Some(Kept {
-            batch: self.reports.batches().id(batch)?,
+            batch: batch?,
             index,
             record: ffi::sent(message),
         })
@@ -177,6 +179,7 @@ impl Callbacks {
             return;
         }
         if is_kept
+            && !self.gives_up.load(Ordering::Acquire)
             && let Some(why) = Why::of(code)
             && let Some(kept) = self.take(batch, index, message)
             && self.may_be_a_neighbour(why, &kept.record)

@@ -123,6 +123,13 @@ impl<'a> Session<'a> {
                 // It may hold room, or a turn, that others wait for.
                 input = None;
             }
+            // Nothing is handed over for a caller that has gone, or is late.
+            if output.is_closed() {
+                return Ok(());
+            }
+            if self.is_late() && self.expire() {
+                return self.break_off();
+            }
             if self.stop_on_failure && self.failed.load(Ordering::Acquire) {
                 if let Some((_, waiting)) = admitting.take() {
                     self.queue.push_front(waiting);
@@ -133,9 +140,6 @@ impl<'a> Session<'a> {
                 let admitted = self.admit();
                 if !admitted.is_empty() {
                     self.hand_over(admitted, &output).await;
-                    if output.is_closed() {
-                        return Ok(());
-                    }
                     continue;
                 }
                 self.charge();
@@ -232,12 +236,20 @@ impl<'a> Session<'a> {
         });
         let sendings = self.publisher.begin(orders.collect());
         let stop = self.stop_on_failure.then_some(&*self.failed);
+        let deadline = self.deadline.filter(|_| self.ending.is_none());
+        let (mut is_gone, mut is_late) = (false, false);
         for mut sending in sendings {
-            tokio::select! {
-                biased;
-                () = sending.run(stop) => {}
-                () = output.closed() => {}
-                () = until(self.deadline) => sending.expire(),
+            // Once one has a gap, none after it is sent: their order would be lost to whoever sends the rest again.
+            if !is_gone && !is_late {
+                tokio::select! {
+                    biased;
+                    () = sending.run(stop) => {}
+                    () = output.closed() => is_gone = true,
+                    () = until(deadline) => is_late = true,
+                }
+            }
+            if is_late {
+                sending.expire();
             }
         }
     }
@@ -345,7 +357,8 @@ impl<'a> Session<'a> {
             return Ok(());
         };
         // What was handed over may be written whatever the stream ends with.
-        if self.in_flight > 0 && failure.persistence == Some(Persistence::NotPersisted) {
+        let is_outstanding = self.in_flight > 0 || !self.answers.is_empty();
+        if is_outstanding && failure.persistence == Some(Persistence::NotPersisted) {
             failure.persistence = Some(Persistence::PossiblyPersisted);
         }
         Err(failure)

@@ -28,6 +28,14 @@ impl Session<'_> {
         Some(next.max(Instant::now() + Duration::from_millis(1)))
     }
 
+    /// The call's deadline has come while nothing else ends the stream.
+    pub(super) fn is_late(&self) -> bool {
+        self.ending.is_none()
+            && self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// Looks which time has come; says whether the stream is over at once.
     pub(super) fn expire(&mut self) -> bool {
         let now = Instant::now();
@@ -40,7 +48,7 @@ impl Session<'_> {
             // Its caller had the whole grace to read.
             return true;
         }
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        if self.is_late() {
             self.end_with(Failure::possibly_persisted(
                 Reason::Deadline,
                 "the deadline of the stream came; what is unanswered may still be written",
