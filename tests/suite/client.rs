@@ -27,6 +27,8 @@ use tonic::{
     Status, Streaming,
     body::Body,
     client::GrpcService,
+    codegen::{self, StdError},
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
@@ -102,14 +104,38 @@ impl PublishStream {
         stream
     }
 
+    /// One with a deadline (`grpc-timeout`), of a client that waits for longer.
+    pub async fn within(sidecar: &Sidecar, timeout: &'static str) -> Self {
+        let mut stream = Self::called(patient(sidecar).await, Some(timeout)).await;
+        stream
+            .send(publish_stream_request::Message::Open(PublishOpen {
+                failure_mode: proto::FailureMode::Continue.into(),
+                client_id: String::new(),
+            }))
+            .await;
+        stream.next().await.expect("a welcome").expect("a welcome");
+        stream
+    }
+
     /// Without the first message.
     pub async fn raw(sidecar: &Sidecar) -> Self {
+        Self::called(sidecar.publisher().await, None).await
+    }
+
+    async fn called<T>(mut client: PublisherServiceClient<T>, timeout: Option<&'static str>) -> Self
+    where
+        T: GrpcService<Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: codegen::Body<Data = Bytes> + Send + 'static,
+        <T::ResponseBody as codegen::Body>::Error: Into<StdError> + Send,
+    {
         let (requests, receiver) = mpsc::channel(16);
-        let mut client = sidecar.publisher().await;
-        let responses = client
-            .publish_stream(ReceiverStream::new(receiver))
-            .await
-            .unwrap();
+        let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+        if let Some(timeout) = timeout {
+            let timeout = MetadataValue::from_static(timeout);
+            request.metadata_mut().insert("grpc-timeout", timeout);
+        }
+        let responses = client.publish_stream(request).await.unwrap();
         Self {
             requests,
             responses: responses.into_inner(),

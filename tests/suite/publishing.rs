@@ -423,6 +423,44 @@ async fn leaders_that_move_among_three_brokers_are_not_noticed_by_a_publisher() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn behind_a_batch_that_was_too_late_none_of_its_stream_is_handed_over() {
+    let kafka = Kafka::start(1, &[]);
+    let (known, unseen) = (
+        kafka.topic("known", 1).await,
+        kafka.topic("unseen", 1).await,
+    );
+    let sidecar = Sidecar::start(kafka.bootstrap(), &[]);
+    let begun = Instant::now();
+    let mut stream = PublishStream::within(&sidecar, "3S").await;
+    // From the second turn on a stream hands more than one batch over at once.
+    for value in ["first", "second"] {
+        stream.batch(vec![record(&known, value)]).await;
+        stream.acks().await.unwrap();
+    }
+    kafka.tell("pause 1");
+    // The limit of the new topic is asked for, for a second: longer than the stream has.
+    tokio::time::sleep_until((begun + Duration::from_millis(2300)).into()).await;
+    stream.batch(vec![record(&unseen, "late")]).await;
+    stream.batch(vec![record(&known, "behind it")]).await;
+    let status = stream.acks().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
+    kafka.tell("resume 1");
+    let request = publish_request(vec![record(&known, "after")]);
+    patient(&sidecar).await.publish(request).await.unwrap();
+    for (topic, expected) in [
+        (&known, vec!["first", "second", "after"]),
+        (&unseen, vec![]),
+    ] {
+        let log = read_topic(kafka.bootstrap(), topic);
+        let values = log.into_values().flatten().map(|(_, value)| value.unwrap());
+        let values: Vec<_> = values
+            .map(|value| String::from_utf8(value).unwrap())
+            .collect();
+        assert_eq!(values, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_shorter_than_an_outage_gets_an_honest_answer_in_time() {
     let kafka = Kafka::start(1, &[]);
     let topic = kafka.topic("honest", 1).await;
