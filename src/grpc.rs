@@ -21,10 +21,7 @@ mod subscribe;
 mod tls;
 mod tokens;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tonic::{server::NamedService, service::RoutesBuilder};
@@ -206,12 +203,4 @@ fn refuse(refused: bool) -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-/// Ends when a caller's deadline comes; never without one.
-async fn come(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }

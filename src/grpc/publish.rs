@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::{
     answers::Streams,
-    come, convert, identity,
+    convert, identity,
     intake::Reading,
     proto::{
         self, publish_stream_request, publish_stream_response,
@@ -31,7 +31,7 @@ use crate::{
     lifecycle::Lifecycle,
     publish::{
         Claimant, Invalid, Publisher, merge,
-        stream::{Answer, Batch, Options, Outgoing, Refused},
+        stream::{Answer, Batch, Options, Outgoing, Refused, until},
     },
     record::Record,
     traces::{self, Call, Parent, Sends},
@@ -217,7 +217,7 @@ impl Service {
             biased;
             open = open(&mut incoming.messages) => open?,
             () = self.lifecycle.stopping() => return refuse_when_stopping(&self.lifecycle),
-            () = come(deadline) => return Err(Failure::not_persisted(
+            () = until(deadline) => return Err(Failure::not_persisted(
                 Reason::Deadline,
                 "the deadline came before the message that opens the stream",
             )),

@@ -20,6 +20,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
+pub use self::times::until;
 use self::{queue::Report, session::Session};
 use super::{Publisher, validate};
 use crate::{

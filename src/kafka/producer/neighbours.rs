@@ -129,7 +129,7 @@ impl Producer {
             }
             self.accuse(place, &topic, &settings);
             self.reports
-                .not_sent_again(neighbours.take(|_, one| of_topic(one)));
+                .not_sent_again(neighbours.take(|one, _| of_topic(one)));
         }
     }
 
@@ -162,7 +162,7 @@ impl Producer {
         if is_empty {
             self.accuse(from, topic, settings);
             let neighbours = &self.reports.neighbours;
-            let kept = neighbours.take(|all, one| one.is_of(from, topic) && !all.is_overtaken(one));
+            let kept = neighbours.take(|one, is_overtaken| one.is_of(from, topic) && !is_overtaken);
             metrics::publish().sent_again.increment(kept.len() as u64);
             tracing::info!(
                 topic,

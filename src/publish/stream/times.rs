@@ -60,7 +60,7 @@ impl Session<'_> {
 }
 
 /// Never ends without a time.
-pub(super) async fn until(time: Option<Instant>) {
+pub async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,

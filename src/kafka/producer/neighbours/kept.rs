@@ -49,41 +49,27 @@ impl Neighbour {
     pub(super) fn is_of(&self, place: Place, topic: &str) -> bool {
         (self.place, &*self.kept.record.topic) == (place, topic)
     }
+
+    /// A later record of its partition is written.
+    fn is_overtaken(&self, written: &Written) -> bool {
+        let record = &self.kept.record;
+        let written = record
+            .partition
+            .and_then(|partition| written.get(&record.topic)?.get(&partition));
+        written.is_some_and(|written| self.kept.order() < *written)
+    }
 }
+
+/// The last record that was written, in the order of sending, by topic of which some are kept and partition.
+type Written = HashMap<String, HashMap<i32, (u64, usize)>>;
 
 /// What is kept, and what overtakes it.
 #[derive(Default)]
 pub(super) struct All {
     pub(super) kept: Vec<Neighbour>,
-    /// The last record that was written, in the order of sending, by topic of which some are kept and partition.
-    written: HashMap<String, HashMap<i32, (u64, usize)>>,
+    written: Written,
     /// When it was last known of a topic who is guilty.
     pub(super) known: HashMap<String, Instant>,
-}
-
-impl All {
-    /// A later record of its partition is written.
-    pub(super) fn is_overtaken(&self, one: &Neighbour) -> bool {
-        let record = &one.kept.record;
-        let written = record
-            .partition
-            .and_then(|partition| self.written.get(&record.topic)?.get(&partition));
-        written.is_some_and(|written| one.kept.order() < *written)
-    }
-
-    /// Takes those that `which` wants, in the order to send them in.
-    fn take(&mut self, which: impl Fn(&Self, &Neighbour) -> bool) -> Vec<Kept> {
-        let all = std::mem::take(&mut self.kept);
-        let (taken, kept) = all.into_iter().partition(|one| which(self, one));
-        self.kept = kept;
-        if self.kept.is_empty() {
-            self.written.clear();
-        }
-        let taken: Vec<Neighbour> = taken;
-        let mut taken: Vec<Kept> = taken.into_iter().map(|one| one.kept).collect();
-        taken.sort_by_key(Kept::order);
-        taken
-    }
 }
 
 #[derive(Default)]
@@ -117,11 +103,18 @@ impl Neighbours {
         self.told.notify_one();
     }
 
-    /// Takes those that `which` wants, in the order to send them in.
-    pub(super) fn take(&self, which: impl Fn(&All, &Neighbour) -> bool) -> Vec<Kept> {
+    /// Takes those that `which` wants, which is told whether one is overtaken, in the order to send them in.
+    pub(super) fn take(&self, which: impl Fn(&Neighbour, bool) -> bool) -> Vec<Kept> {
         let mut all = self.all();
-        let taken = all.take(which);
-        self.any.store(!all.kept.is_empty(), Ordering::Release);
+        let All { kept, written, .. } = &mut *all;
+        let taken = kept.extract_if(.., |one| which(one, one.is_overtaken(written)));
+        let mut taken: Vec<Kept> = taken.map(|one| one.kept).collect();
+        if kept.is_empty() {
+            written.clear();
+        }
+        self.any.store(!kept.is_empty(), Ordering::Release);
+        drop(all);
+        taken.sort_by_key(Kept::order);
         taken
     }
 
@@ -178,7 +171,7 @@ mod tests {
         let orders = |records: Vec<Kept>| records.iter().map(Kept::order).collect::<Vec<_>>();
         let overtaken = |neighbours: &Neighbours| {
             let all = neighbours.all();
-            let overtaken = all.kept.iter().filter(|one| all.is_overtaken(one));
+            let overtaken = all.kept.iter().filter(|one| one.is_overtaken(&all.written));
             overtaken.map(|one| one.kept.order()).collect::<Vec<_>>()
         };
         neighbours.overtake((7, 2), "t", 0);
@@ -189,7 +182,7 @@ mod tests {
         assert_eq!(overtaken(&neighbours), [(8, 0), (7, 2), (7, 1)]);
         assert_eq!(neighbours.next(), Some((0, "t".to_owned())));
         assert!(neighbours.any());
-        let taken = neighbours.take(|_, one| one.is_of(0, "t"));
+        let taken = neighbours.take(|one, _| one.is_of(0, "t"));
         assert_eq!(orders(taken), [(6, 0), (7, 1), (7, 2), (8, 0)]);
         assert!(neighbours.any());
         assert_eq!(orders(neighbours.take(|_, _| true)), [(6, 1)]);
