@@ -1,6 +1,6 @@
 //! What librdkafka's clients have in common when they call back: their log lines and their errors.
 //!
-//! No state. Callbacks run on librdkafka's or a polling thread and must neither block nor panic.
+//! No state. Callbacks run on librdkafka's threads or where a client is polled, and must neither block nor panic.
 
 use rdkafka::{
     config::RDKafkaLogLevel as Level, error::KafkaError, types::RDKafkaErrorCode as Code,

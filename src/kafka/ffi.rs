@@ -1,7 +1,7 @@
 //! The only unsafe code of the crate: what librdkafka offers and the rdkafka crate does not wrap.
 //!
-//! - `produce`: records through cached topic handles (by name, the crate scans every known topic under a lock for each record), and the
-//!   persistence status of a failed record;
+//! - `produce`: records through cached topic handles (by name, the crate scans every known topic under a lock for each record);
+//! - `events`: a producer's delivery reports, as many as come together, with the persistence status of a failed record;
 //! - `queue`: a consumer's event queue with commits that answer, and partition queues that are read in batches;
 //! - `security`: credentials and tokens for running clients, and whether a broker answers;
 //! - `admin` and `describe`: what a cluster, its topics and groups are, and what one may do with them;
@@ -19,6 +19,7 @@
 mod admin;
 mod clock;
 pub(super) mod describe;
+mod events;
 mod message;
 mod partitioner;
 mod process;
@@ -33,9 +34,9 @@ use rdkafka_sys as rd;
 pub use self::process::leave;
 pub(super) use self::{
     clock::synchronised,
-    message::sent,
+    events::{DeliveryReport, DeliveryReports, Events},
     partitioner::Partitioner,
-    produce::{Topic, persistence, purge, purge_queue},
+    produce::{Topic, purge, purge_queue},
     queue::{EventQueue, PartitionQueue, metadata},
     regex::Regex,
     security::{reachable, set_credentials, set_token},

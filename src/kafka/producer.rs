@@ -7,6 +7,7 @@
 
 mod again;
 mod batches;
+mod client;
 mod guilt;
 mod lane;
 mod late;

@@ -18,7 +18,6 @@ use std::{
 use rdkafka::{
     config::ClientConfig,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -43,16 +42,6 @@ pub(super) trait Live: Send + Sync {
     fn set_credentials(&self, username: &str, password: &str);
     /// Used from its next connection on; wakes those that wait for one. The error is librdkafka's.
     fn set_token(&self, token: &Token, extensions: &[(String, String)]) -> Result<(), String>;
-}
-
-impl<C: ProducerContext + 'static> Live for ThreadedProducer<C> {
-    fn set_credentials(&self, username: &str, password: &str) {
-        ffi::set_credentials(self.client(), username, password);
-    }
-
-    fn set_token(&self, token: &Token, extensions: &[(String, String)]) -> Result<(), String> {
-        ffi::set_token(self.client(), token, extensions)
-    }
 }
 
 impl<C: ConsumerContext> Live for BaseConsumer<C> {

@@ -1,4 +1,4 @@
-//! librdkafka's statistics: from JSON on a client's polling thread to the metrics, by way of a thread of their own.
+//! librdkafka's statistics: from JSON where a client is polled to the metrics, by way of a thread of their own.
 //!
 //! A client hands the bytes on and goes on; the one thread `kafka-statistics` reads what is exported and nothing else. It lives as long as the
 //! process, as librdkafka's own threads do. When it is behind, the newest statistics are dropped and said so: the next bring the same counts.

@@ -7,11 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rdkafka::{
-    Message as _,
-    message::BorrowedMessage,
-    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
-};
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 use rdkafka_sys as rd;
 
 use crate::record::{Consumed, Header, Record, TimestampKind};
@@ -58,14 +54,17 @@ pub(super) unsafe fn read(message: &rd::rd_kafka_message_t) -> Result<Consumed, 
     ))
 }
 
-/// Copies a record out of its delivery report, to be sent again: to the partition that was chosen for it, if one was.
-pub(in crate::kafka) fn sent(message: &BorrowedMessage<'_>) -> Record {
-    // SAFETY: the message is alive for the call; librdkafka gives pointer and length of what it holds, null means absent, and all is copied.
+/// Copies a record out of its delivery report.
+///
+/// # Safety
+/// `message` is alive, and nobody else looks at it.
+pub(super) unsafe fn sent(message: *mut rd::rd_kafka_message_t, topic: &str) -> Record {
+    // SAFETY: the caller's promise; librdkafka gives pointer and length of what it holds, null means absent, and all is copied.
     unsafe {
-        let timestamp = timestamp_of_failed(message.ptr());
-        let raw = &*message.ptr();
+        let timestamp = timestamp_of_failed(message);
+        let raw = &*message;
         Record {
-            topic: message.topic().to_owned(),
+            topic: topic.to_owned(),
             partition: Some(raw.partition).filter(|partition| *partition >= 0),
             key: view(raw.key, raw.key_len).map(Bytes::copy_from_slice),
             value: view(raw.payload, raw.len).map(Bytes::copy_from_slice),

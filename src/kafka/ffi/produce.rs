@@ -1,4 +1,4 @@
-//! Producing: topic handles, header lists, and what became of a record.
+//! Producing: topic handles and header lists.
 
 use std::{
     ffi::{CString, c_char, c_void},
@@ -8,15 +8,11 @@ use std::{
 use bytes::Bytes;
 use rdkafka::{
     client::{Client, ClientContext},
-    message::BorrowedMessage,
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 use rdkafka_sys as rd;
 
-use crate::{
-    failure::Persistence,
-    record::{Header, Record},
-};
+use crate::record::{Header, Record};
 
 /// No partition chosen: the partitioner decides (`RD_KAFKA_PARTITION_UA`).
 const UNASSIGNED: i32 = -1;
@@ -214,15 +210,6 @@ impl Drop for Headers {
             // SAFETY: still ours, destroyed once.
             unsafe { rd::rd_kafka_headers_destroy(self.0) }
         }
-    }
-}
-
-/// What librdkafka knows of a record whose delivery failed (`rd_kafka_message_status`).
-pub(in crate::kafka) fn persistence(message: &BorrowedMessage<'_>) -> Persistence {
-    // SAFETY: the message is alive for the call.
-    match unsafe { rd::rd_kafka_message_status(message.ptr()) } {
-        rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persistence::NotPersisted,
-        _ => Persistence::PossiblyPersisted,
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::Delivery;
+use crate::metrics;
 
 /// Names a batch, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,19 @@ impl Batch {
     fn is_answered(&self) -> bool {
         self.deliveries.is_empty()
     }
+
+    /// Answers it with its last report.
+    pub(super) fn finish(mut self) {
+        if self.late > 0 {
+            metrics::publish().published(self.late, 0);
+        }
+        if let Some(done) = &mut self.done
+            && !self.deliveries.is_empty()
+        {
+            let deliveries = self.deliveries.into_iter().flatten().collect();
+            done(deliveries, Answered::Whole);
+        }
+    }
 }
 
 /// The open batches by slot, and which partitions are answering with invented offsets.
@@ -127,6 +141,11 @@ impl Batches {
         self.slots.get(slot as usize)?.as_ref()?.watch.clone()
     }
 
+    pub(super) fn is_watched(&self, slot: Slot) -> bool {
+        matches!(self.slots.get(slot as usize), Some(Some(batch)) if batch.watch.is_some())
+    }
+
+    /// Takes what became of a record; returns the batch if that was the last one's, to be finished without the lock.
     pub(super) fn complete(
         &mut self,
         slot: Slot,

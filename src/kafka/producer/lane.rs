@@ -9,32 +9,27 @@ use std::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use rdkafka::{
-    producer::{Producer as _, ThreadedProducer},
-    types::RDKafkaErrorCode as Code,
-};
-use tokio::{sync::Notify, time::Instant};
+use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode as Code};
+use tokio::sync::Notify;
 
 use super::{
     BatchId, Delivery, SendFull,
     again::{Again, Kept},
+    client::Client,
     limits::Place,
-    reports::{Callbacks, Reports, failure, opaque},
+    reports::{Reports, failure, opaque},
 };
 use crate::{
     config::Publish,
     failure::{Failure, Persistence},
-    kafka::{Cluster, connection::Connection, ffi, settings, statistics::Statistics},
+    kafka::{Cluster, ffi, settings},
     record::Record,
 };
 
 /// librdkafka's default of `batch.size`.
 const BATCH_SIZE: usize = 1_000_000;
-
-pub(super) type Client = Arc<ThreadedProducer<Callbacks>>;
 
 pub(super) struct Lane {
     pub(super) cluster: Cluster,
@@ -62,8 +57,8 @@ pub(super) struct Succession {
 /// The client that records are handed to.
 pub(super) struct Current {
     // Handles hold the client, so the order of the fields does not matter to librdkafka's rule (handles go first).
-    pub(super) topics: HashMap<String, ffi::Topic<Client>>,
-    pub(super) client: Client,
+    pub(super) topics: HashMap<String, ffi::Topic<Arc<Client>>>,
+    pub(super) client: Arc<Client>,
 }
 
 /// Why a client is not given a record.
@@ -78,7 +73,7 @@ impl Current {
     /// Topic handles that are kept; beyond it they are opened for one batch and closed again.
     const MAX_TOPICS: usize = 10_000;
 
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Arc<Client>) -> Self {
         Self {
             topics: HashMap::new(),
             client,
@@ -124,7 +119,7 @@ impl Lane {
             place,
             batch_bytes: batch_bytes.unwrap_or(configured).min(longest),
         });
-        let client = connect(&cluster, &reports, &succession)?;
+        let client = Client::connect(&cluster, &reports, &succession)?;
         Ok(Self {
             cluster,
             reports,
@@ -273,45 +268,7 @@ impl Lane {
         self.current.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.current().client)
     }
-}
-
-/// Makes a client of `cluster` that reports to `reports`.
-pub(super) fn connect(
-    cluster: &Cluster,
-    reports: &Arc<Reports>,
-    succession: &Arc<Succession>,
-) -> Result<Client, String> {
-    let callbacks = Callbacks {
-        statistics: Statistics::of_producer(reports.partitions.clone()),
-        reports: Arc::clone(reports),
-        succession: Arc::clone(succession),
-        cluster: cluster.clone(),
-        connection: Connection::default(),
-        fatal: AtomicBool::new(false),
-        wanted: AtomicBool::new(false),
-        gives_up: AtomicBool::new(false),
-    };
-    let client: ThreadedProducer<Callbacks> = cluster
-        .producer_properties()?
-        .set("batch.size", succession.batch_bytes.to_string())
-        .create_with_context(callbacks)
-        .map_err(|error| error.to_string())?;
-    let client = Arc::new(client);
-    cluster.security().register(&client);
-    Ok(client)
-}
-
-/// Waits until every record of the client has its report, or the time is over.
-pub(super) async fn emptied(client: &Client, within: Duration) -> bool {
-    let deadline = Instant::now() + within;
-    while client.in_flight_count() > 0 {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    true
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{Message as _, message::BorrowedMessage, producer::Producer as _};
+use rdkafka::producer::Producer as _;
 
 use self::kept::Neighbour;
 pub(super) use self::kept::{Neighbours, Why};
@@ -22,12 +22,12 @@ use super::{
     again::Kept,
     batches::Slot,
     guilt,
-    lane::emptied,
     limits::{self, LAST, Place, Settings},
     reports::{Callbacks, Reports, failure},
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
+    kafka::ffi::DeliveryReport,
     metrics,
     record::{Record, wall_clock},
 };
@@ -67,13 +67,13 @@ impl Callbacks {
 
 impl Reports {
     /// A record is written: those before it in its partition that wait to be sent again cannot be any more.
-    pub(super) fn overtaken(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) {
+    pub(super) fn overtaken(&self, batch: Slot, index: usize, report: &DeliveryReport<'_>) {
         // Not within the condition, which would hold the batches' lock.
         let batch = self.batches().id(batch);
         if let Some(batch) = batch {
             let order = (batch.number, index);
             self.neighbours
-                .overtake(order, message.topic(), message.partition());
+                .overtake(order, report.topic(), report.partition());
         }
     }
 
@@ -156,7 +156,7 @@ impl Producer {
         old.close();
         let client = old.client();
         // What a client that failed for good has left to the next one is still to be sent there. One that is purged gives all up.
-        let is_empty = emptied(&client, EMPTYING).await
+        let is_empty = client.emptied(EMPTYING).await
             && old.succession.again.is_empty()
             && !client.context().gives_up.load(Ordering::Acquire);
         if is_empty {

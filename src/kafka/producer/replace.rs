@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::{
     Delivery,
-    lane::{Client, Current, Lane, connect, emptied},
+    client::Client,
+    lane::{Current, Lane},
     reports::failure,
 };
 use crate::{
@@ -79,13 +80,13 @@ impl Lane {
                 self.wait_for_mercy(&client, since).await;
             }
             if !Arc::ptr_eq(&client, &self.client()) {
-                discard(client);
+                client.discard();
             }
         }
     }
 
     /// Replaces a client that has failed for good, whose records librdkafka has given up by now.
-    async fn succeed(&self, old: &Client, code: Code, text: &str) {
+    async fn succeed(&self, old: &Arc<Client>, code: Code, text: &str) {
         let is_forbidden = error::reason(code) == Reason::KafkaNotAuthorized;
         if is_forbidden {
             self.give_up_kept(|_| forbidden(text));
@@ -97,7 +98,7 @@ impl Lane {
         if !is_forbidden {
             tracing::error!(error = %code, "the producer has failed for good and is replaced: {text}");
         }
-        match connect(&self.cluster, &self.reports, &self.succession) {
+        match Client::connect(&self.cluster, &self.reports, &self.succession) {
             Err(error) => {
                 tracing::error!("no new producer could be created: {error}");
                 self.hopeless.store(true, Ordering::Release);
@@ -107,10 +108,10 @@ impl Lane {
                 self.hopeless.store(false, Ordering::Release);
                 let _change = self.change.lock().await;
                 self.close();
-                if !emptied(old, EMPTYING).await {
+                if !old.emptied(EMPTYING).await {
                     old.context().gives_up.store(true, Ordering::Release);
                     ffi::purge(old.client());
-                    emptied(old, EMPTYING).await;
+                    old.emptied(EMPTYING).await;
                 }
                 self.open(fresh);
                 metrics::publish().replaced("fatal");
@@ -120,10 +121,10 @@ impl Lane {
     }
 
     /// Replaces a client that works by one that has been shown to work.
-    async fn renew(&self, old: &Client) -> Result<(), String> {
-        let fresh = connect(&self.cluster, &self.reports, &self.succession)?;
+    async fn renew(&self, old: &Arc<Client>) -> Result<(), String> {
+        let fresh = Client::connect(&self.cluster, &self.reports, &self.succession)?;
         if !reaches(&fresh, PROOF).await {
-            discard(fresh);
+            fresh.discard();
             return Err("with the new one no broker is reached".to_owned());
         }
         let _change = self.change.lock().await;
@@ -133,24 +134,24 @@ impl Lane {
             old.context().gives_up.store(true, Ordering::Release);
             ffi::purge(old.client());
         }
-        if !emptied(old, EMPTYING).await {
+        if !old.emptied(EMPTYING).await {
             old.context().gives_up.store(false, Ordering::Release);
             self.reopen();
-            discard(fresh);
+            fresh.discard();
             return Err("the old one still has records that Kafka does not acknowledge".to_owned());
         }
         self.open(fresh);
         Ok(())
     }
 
-    fn open(&self, client: Client) {
+    fn open(&self, client: Arc<Client>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Current::new(client));
         self.send_again(&mut current);
         drop(current);
         self.reopen();
         drop(old.topics);
-        discard(old.client);
+        old.client.discard();
     }
 
     /// Sends what the clients before did not.
@@ -176,7 +177,7 @@ impl Lane {
     }
 
     /// Looks whether brokers take the client again, and answers those who wait in vain: at once if none has ever taken it, else after a while.
-    async fn wait_for_mercy(&self, client: &Client, since: Instant) {
+    async fn wait_for_mercy(&self, client: &Arc<Client>, since: Instant) {
         let connection = &client.context().connection;
         let refused = connection.refused();
         let was_refused = refused.is_some();
@@ -228,21 +229,16 @@ fn not_sent(topic: &str) -> Failure {
 }
 
 /// Why the client has failed for good (`rd_kafka_fatal_error`), if it has.
-fn fatal(client: &Client) -> Option<(Code, String)> {
+fn fatal(client: &Arc<Client>) -> Option<(Code, String)> {
     if !client.context().fatal.load(Ordering::Relaxed) {
         return None;
     }
     client.client().fatal_error()
 }
 
-async fn reaches(client: &Client, within: Duration) -> bool {
+async fn reaches(client: &Arc<Client>, within: Duration) -> bool {
     let client = Arc::clone(client);
     tokio::task::spawn_blocking(move || ffi::reachable(client.client(), within))
         .await
         .unwrap_or(false)
-}
-
-/// Destroying a client joins its threads, which blocks.
-fn discard(client: Client) {
-    drop(tokio::task::spawn_blocking(move || drop(client)));
 }

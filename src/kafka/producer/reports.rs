@@ -1,6 +1,6 @@
 //! What becomes of records: the callbacks of a client, and where they are written.
 //!
-//! Reports arrive on the client's polling thread. Not here: what a client is and when it is replaced (`replace`). What always holds: a report
+//! Reports arrive on the client's thread. Not here: what a client is (`client`) and when it is replaced (`replace`). What always holds: a report
 //! completes its record, or keeps it for the next client.
 
 use std::{
@@ -12,27 +12,31 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Message,
-    config::RDKafkaLogLevel,
-    error::KafkaError,
-    message::{BorrowedMessage, DeliveryResult},
-    producer::ProducerContext,
-    types::RDKafkaErrorCode as Code,
+    ClientContext, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
+    producer::ProducerContext, types::RDKafkaErrorCode as Code,
 };
 use tokio::sync::Notify;
 
 use super::{
     Delivery, PartitionCounts, Trust,
     again::Kept,
-    batches::{Answered, BatchId, Batches, Slot},
+    batches::{Batch, BatchId, Batches, Slot},
     lane::Succession,
     neighbours::{Neighbours, Why},
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
-    kafka::{Cluster, connection::Connection, context, error, ffi, statistics::Statistics},
-    metrics,
+    kafka::{
+        Cluster,
+        connection::Connection,
+        context, error,
+        ffi::{DeliveryReport, DeliveryReports},
+        statistics::Statistics,
+    },
 };
+
+/// Reports that are taken under one lock, for which those wait who hand records over.
+const AT_ONCE: usize = 128;
 
 /// The open batches, whichever client their records were handed to.
 pub(super) struct Reports {
@@ -86,15 +90,21 @@ impl Reports {
         }
         let finished = batches.complete(batch, index, delivery);
         drop(batches);
-        let Some(mut finished) = finished else { return };
-        if finished.late > 0 {
-            metrics::publish().published(finished.late, 0);
+        if let Some(finished) = finished {
+            finished.finish();
         }
-        if let Some(done) = &mut finished.done
-            && !finished.deliveries.is_empty()
-        {
-            let deliveries = finished.deliveries.into_iter().flatten().collect();
-            done(deliveries, Answered::Whole);
+    }
+
+    fn delivery(&self, batches: &mut Batches, report: &DeliveryReport<'_>) -> Delivery {
+        let (partition, offset) = (report.partition(), report.offset());
+        Delivery::Published {
+            partition,
+            offset: batches.true_offset(|| report.topic(), partition, offset),
+            timestamp: match self.trust {
+                Trust::Everything => report.timestamp(),
+                Trust::NotTimestamps => None,
+            },
+            duplicate: false,
         }
     }
 
@@ -125,54 +135,73 @@ impl Callbacks {
     }
 
     /// Takes a record out of its report, to be sent again.
-    fn take(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) -> Option<Kept> {
+    fn take(&self, batch: Slot, index: usize, report: &DeliveryReport<'_>) -> Option<Kept> {
         // The lock is not held while the record is copied.
         let batch = self.reports.batches().id(batch);
         Some(Kept {
             batch: batch?,
             index,
-            record: ffi::sent(message),
+            record: report.record(),
         })
     }
 
-    fn report(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let (batch, index) = ((opaque >> 32) as Slot, opaque & 0xffff_ffff);
-        match result {
-            Ok(message) => self.written(batch, index, message),
-            Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                self.failed(batch, index, code, message);
+    /// Takes reports that have come together.
+    pub(super) fn reported(&self, mut all: DeliveryReports) {
+        let (mut finished, mut is_more) = (Vec::new(), true);
+        while is_more {
+            // One is gone whatever comes of it.
+            is_more = guarded(|| self.take_some(&mut all, &mut finished)).unwrap_or(true);
+            for batch in finished.drain(..) {
+                guarded(|| batch.finish());
             }
+            self.reports.made_room();
         }
-        self.reports.made_room();
     }
 
-    fn written(&self, batch: Slot, index: usize, message: &BorrowedMessage<'_>) {
+    /// Takes the next reports, of which there may be more. Those that tell of nothing but success are taken under one lock.
+    fn take_some(&self, all: &mut DeliveryReports, finished: &mut Vec<Batch>) -> bool {
         let reports = &*self.reports;
-        self.connection.works();
-        if reports.neighbours.any() {
-            reports.overtaken(batch, index, message);
-        }
-        let timestamp = match reports.trust {
-            Trust::Everything => message.timestamp().to_millis(),
-            Trust::NotTimestamps => None,
-        };
-        let (partition, offset) = (message.partition(), message.offset());
         let mut batches = reports.batches();
-        let delivery = Delivery::Published {
-            partition,
-            offset: batches.true_offset(|| message.topic(), partition, offset),
-            timestamp,
-            duplicate: false,
-        };
+        for _ in 0..AT_ONCE {
+            let Some(report) = all.next() else {
+                return false;
+            };
+            let (batch, index) = place(report.opaque());
+            let is_plain =
+                report.error().is_none() && !reports.neighbours.any() && !batches.is_watched(batch);
+            if report.error().is_none() {
+                self.connection.works();
+            }
+            if is_plain {
+                let delivery = reports.delivery(&mut batches, &report);
+                finished.extend(batches.complete(batch, index, delivery));
+            } else {
+                drop(batches);
+                match report.error() {
+                    None => self.written(batch, index, &report),
+                    Some(code) => self.failed(batch, index, code, &report),
+                }
+                batches = reports.batches();
+            }
+        }
+        true
+    }
+
+    fn written(&self, batch: Slot, index: usize, report: &DeliveryReport<'_>) {
+        let reports = &*self.reports;
+        if reports.neighbours.any() {
+            reports.overtaken(batch, index, report);
+        }
+        let mut batches = reports.batches();
+        let delivery = reports.delivery(&mut batches, report);
         reports.complete_in(batches, batch, index, delivery);
     }
 
-    fn failed(&self, batch: Slot, index: usize, code: Code, message: &BorrowedMessage<'_>) {
-        let persistence = ffi::persistence(message);
+    fn failed(&self, batch: Slot, index: usize, code: Code, report: &DeliveryReport<'_>) {
+        let persistence = report.persistence();
         let is_kept = persistence == Persistence::NotPersisted;
         if is_kept && self.is_over(code) {
-            if let Some(kept) = self.take(batch, index, message) {
+            if let Some(kept) = self.take(batch, index, report) {
                 self.succession.again.keep(kept);
                 self.succession.trouble.notify_one();
             }
@@ -181,7 +210,7 @@ impl Callbacks {
         if is_kept
             && !self.gives_up.load(Ordering::Acquire)
             && let Some(why) = Why::of(code)
-            && let Some(kept) = self.take(batch, index, message)
+            && let Some(kept) = self.take(batch, index, report)
             && self.may_be_a_neighbour(why, &kept.record)
         {
             let place = self.succession.place;
@@ -192,7 +221,7 @@ impl Callbacks {
             (Code::PurgeQueue, Persistence::NotPersisted) => self.refused(),
             _ => None,
         };
-        let failure = refused.unwrap_or_else(|| failure(code, message.topic(), persistence));
+        let failure = refused.unwrap_or_else(|| failure(code, report.topic(), persistence));
         let reports = &*self.reports;
         reports.complete_in(reports.batches(), batch, index, Delivery::failed(failure));
     }
@@ -221,18 +250,28 @@ impl ClientContext for Callbacks {
 }
 
 impl ProducerContext for Callbacks {
-    type DeliveryOpaque = usize;
+    type DeliveryOpaque = ();
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        // A panic would end the polling thread without a word: no report would ever arrive again.
-        if catch_unwind(AssertUnwindSafe(|| self.report(result, opaque))).is_err() {
-            tracing::error!("a delivery report could not be handled");
-        }
+    /// Never called: a client's events are taken from its queue.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// A panic would end the thread without a word: no report would ever arrive again.
+fn guarded<T>(handle: impl FnOnce() -> T) -> Option<T> {
+    let handled = catch_unwind(AssertUnwindSafe(handle));
+    if handled.is_err() {
+        tracing::error!("a delivery report could not be handled");
     }
+    handled.ok()
 }
 
 pub(super) fn opaque(batch: BatchId, index: usize) -> usize {
     (batch.slot as usize) << 32 | index
+}
+
+/// The batch and the index of an opaque.
+fn place(opaque: usize) -> (Slot, usize) {
+    ((opaque >> 32) as Slot, opaque & 0xffff_ffff)
 }
 
 pub(super) fn failure(code: Code, topic: &str, persistence: Persistence) -> Failure {
