@@ -153,9 +153,15 @@ impl Producer {
         self.reports.batches().watch(batch, watch);
     }
 
+    /// Hands records to librdkafka, the first as record `first` of its batch: as many of them as go without further ado, which may be none. The
+    /// next one is for [`Self::send`].
+    pub fn send_run(&self, batch: BatchId, first: usize, records: &[Record]) -> usize {
+        self.first.send_run(batch, first, records)
+    }
+
     /// Hands a record to librdkafka, as record `index` of its batch. A record that is refused at once is completed as failed.
     pub fn send(&self, batch: BatchId, index: usize, record: &Record) -> Result<(), SendFull> {
-        // A topic that is open there goes there: nothing else is asked on the path of every record.
+        // A topic that is open there goes there.
         if let Some(sent) = self.first.send_if_open(batch, index, record) {
             return sent;
         }

@@ -17,6 +17,9 @@ use crate::{
     record::Record,
 };
 
+/// Records that are handed over without a look at anything else.
+const AT_ONCE: usize = 256;
+
 /// A batch that has its room.
 pub(super) struct Order<F> {
     pub(super) records: Vec<Record>,
@@ -118,15 +121,26 @@ impl Sending<'_> {
                 self.next += 1;
                 continue;
             }
+            // Until then nothing is asked for each record; whoever stops at a failure asks for each.
+            let end = match (stop, self.known.last()) {
+                (Some(_), _) => self.next + 1,
+                (None, Some(known)) => *known,
+                (None, None) => self.records.len(),
+            };
+            let run = &self.records[self.next..end.min(self.next + AT_ONCE)];
+            let sent = self.producer.send_run(self.batch, self.next, run);
+            if sent > 0 {
+                let before = self.next / AT_ONCE;
+                self.next += sent;
+                // A large batch does not hold up what else this thread serves.
+                if self.next / AT_ONCE > before {
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
             let record = &self.records[self.next];
             match self.producer.send(self.batch, self.next, record) {
-                Ok(()) => {
-                    self.next += 1;
-                    // A large batch does not hold up what else this thread serves.
-                    if self.next.is_multiple_of(512) {
-                        tokio::task::yield_now().await;
-                    }
-                }
+                Ok(()) => self.next += 1,
                 // Our own bound is lower than librdkafka's, so this is rare; the order is kept by waiting here.
                 Err(_) => self.producer.room().await,
             }

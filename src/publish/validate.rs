@@ -83,9 +83,10 @@ pub(super) fn invalid(records: &[Record], rules: Rules<'_>) -> Invalid {
     let mut invalid = Vec::new();
     let mut index = 0;
     for run in records.chunk_by(|one, next| one.topic == next.topic) {
-        let policy = rules.topics.of(&run[0].topic);
+        let topic = &run[0].topic;
+        let (misnamed, policy) = (topic_problem(topic), rules.topics.of(topic));
         for record in run {
-            let problem = problem(index, record, rules, policy);
+            let problem = problem(index, record, rules, misnamed, policy);
             invalid.extend(problem.map(|failure| (index, failure)));
             index += 1;
         }
@@ -97,6 +98,7 @@ fn problem(
     index: usize,
     record: &Record,
     rules: Rules<'_>,
+    misnamed: Option<&str>,
     policy: Option<&TopicPolicy>,
 ) -> Option<Failure> {
     let wrong = |reason, field: &str, text: String| {
@@ -106,7 +108,7 @@ fn problem(
             text,
         ))
     };
-    if let Some(problem) = topic_problem(&record.topic) {
+    if let Some(problem) = misnamed {
         return wrong(Reason::InvalidRecord, ".topic", problem.to_owned());
     }
     if record.partition.is_some_and(|partition| partition < 0) {

@@ -131,6 +131,24 @@ impl Lane {
         })
     }
 
+    /// Hands over those at the beginning that have one topic, which is open here, and are taken: the path of nearly every record.
+    pub(super) fn send_run(&self, batch: BatchId, first: usize, records: &[Record]) -> usize {
+        let current = self.current();
+        let Some(one) = records.first() else { return 0 };
+        let Some(topic) = current.topics.get(&one.topic) else {
+            return 0;
+        };
+        if self.refusal(&current).is_some() {
+            return 0;
+        }
+        let client = current.client.client();
+        let run = records.iter().take_while(|next| next.topic == one.topic);
+        let opaques = (first..).map(|index| opaque(batch, index));
+        run.zip(opaques)
+            .take_while(|(record, opaque)| topic.produce(client, record, *opaque).is_ok())
+            .count()
+    }
+
     /// Hands a record over if its topic is open here.
     pub(super) fn send_if_open(
         &self,
