@@ -71,13 +71,16 @@ pub(in crate::cli) struct Options {
 /// Bytes of a key.
 const KEY: usize = 12;
 
+/// The offset of a record that the broker had already: acknowledged, and there, but not told where.
+const UNKNOWN: i64 = -1;
+
 /// Which stream a record is of, and the how manyeth.
 type Id = (u32, u64);
 
 /// What the callers were told.
 #[derive(Default)]
 struct Told {
-    /// With its place.
+    /// With its place; the offset may be one that is not known.
     published: HashMap<Id, (i32, i64)>,
     /// Not written, and when to come back.
     refused: Vec<Id>,
@@ -103,6 +106,11 @@ impl Told {
         shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unknown(&self) -> usize {
+        let offsets = self.published.values().map(|(_, offset)| *offset);
+        offsets.filter(|offset| *offset == UNKNOWN).count()
+    }
+
     fn beside(&self, records: impl Iterator<Item = (Id, (i32, i64))>) -> Found {
         let mut there: HashMap<Id, (i32, i64)> = HashMap::new();
         let mut doubled = 0;
@@ -111,7 +119,10 @@ impl Told {
             let other = there.insert(id, place).filter(|other| *other != place);
             doubled += usize::from(other.is_some());
         }
-        let is_lost = |(id, place): &(&Id, &(i32, i64))| there.get(id) != Some(place);
+        let is_lost = |(id, place): &(&Id, &(i32, i64))| match (there.get(id), place) {
+            (Some((there, _)), (told, UNKNOWN)) => there != told,
+            (there, place) => there != Some(place),
+        };
         Found {
             lost: self.published.iter().filter(is_lost).count(),
             written: self
@@ -241,12 +252,14 @@ fn show(options: &Options, config: &Config, told: &Told, found: Found, memory: [
             "failed": told.failed.len(),
             "cut_streams": told.cut.len(),
             "first_failure": why,
+            "acknowledged_offset_unknown": told.unknown(),
             "acknowledged_not_in_kafka": found.lost,
             "refused_in_kafka": found.written,
             "doubled_in_kafka": found.doubled,
         })
         .to_string();
     }
+    let unknown = told.unknown();
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / 1_048_576.0);
     let line = |name: &str, value: String| format!("  {name:<34} {value}");
     let mut lines = vec![
@@ -268,6 +281,7 @@ fn show(options: &Options, config: &Config, told: &Told, found: Found, memory: [
             "refused, told when to come back",
             told.refused.len().to_string(),
         ),
+        line("acknowledged, the offset not known", unknown.to_string()),
         line("failed otherwise", told.failed.len().to_string()),
         line("streams that were cut", told.cut.len().to_string()),
         line("acknowledged and not in Kafka", found.lost.to_string()),
@@ -291,19 +305,29 @@ mod tests {
     #[test]
     fn what_is_missing_there_in_spite_of_a_refusal_or_twice_is_found() {
         let told = Told {
-            published: [((1, 1), (0, 5)), ((1, 2), (0, 6)), ((1, 3), (0, 7))].into(),
+            published: [
+                ((1, 1), (0, 5)),
+                ((1, 2), (0, 6)),
+                ((1, 3), (0, 7)),
+                ((1, 4), (0, UNKNOWN)),
+                ((1, 5), (1, UNKNOWN)),
+                ((1, 6), (1, UNKNOWN)),
+            ]
+            .into(),
             refused: vec![(2, 1), (2, 2)],
             ..Told::default()
         };
         let there = [
             ((1, 1), (0, 5)),
             ((1, 2), (0, 9)),
+            ((1, 4), (0, 3)),
+            ((1, 5), (0, 4)),
             ((2, 2), (0, 8)),
             ((3, 1), (1, 0)),
             ((3, 1), (1, 1)),
         ];
         let expected = Found {
-            lost: 2,
+            lost: 4,
             written: 1,
             doubled: 1,
         };
