@@ -233,12 +233,10 @@ impl Publisher {
 
     /// What the records need before they may be handed over.
     fn claim(&self, claimant: Claimant, records: &[Record], usage: Usage) -> Claim {
-        let (keys, parts) = parts::of(records, &self.0.producer);
         Claim {
             claimant,
             usage,
-            parts,
-            keys,
+            parts: parts::of(records, &self.0.producer),
         }
     }
 

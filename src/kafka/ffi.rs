@@ -36,7 +36,7 @@ pub(super) use self::{
     clock::synchronised,
     events::{DeliveryReport, DeliveryReports, Events},
     partitioner::Partitioner,
-    produce::{Topic, pause, purge, purge_queue, resume},
+    produce::{Topic, purge, purge_queue},
     queue::{EventQueue, PartitionQueue, metadata},
     regex::Regex,
     security::{reachable, set_credentials, set_token},

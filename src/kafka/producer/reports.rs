@@ -23,7 +23,6 @@ use super::{
     batches::{Batch, BatchId, Batches, Slot},
     lane::Succession,
     neighbours::{Neighbours, Why},
-    rest::Resting,
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
@@ -44,7 +43,6 @@ pub(super) struct Reports {
     // A std mutex: sections are a few instructions and nothing awaits inside.
     pub(super) batches: Mutex<Batches>,
     pub(super) neighbours: Neighbours,
-    pub(super) resting: Resting,
     pub(super) room: Notify,
     /// Whether somebody waits for that, for the path of every report.
     pub(super) is_room_wanted: AtomicBool,
@@ -169,9 +167,6 @@ impl Callbacks {
                 return false;
             };
             let (batch, index) = place(report.opaque());
-            if reports.resting.is_any() {
-                reports.resting.answered(report.topic(), report.partition());
-            }
             let is_plain =
                 report.error().is_none() && !reports.neighbours.any() && !batches.is_watched(batch);
             if report.error().is_none() {
