@@ -119,28 +119,29 @@ impl Sending<'_> {
                 self.next += 1;
                 continue;
             }
-            // Until then nothing is asked for each record; whoever stops at a failure asks for each.
+            // Up to the next that is known. Who stops at a failure looks before each.
             let end = match (stop, self.known.last()) {
                 (Some(_), _) => self.next + 1,
                 (None, Some(known)) => *known,
                 (None, None) => self.records.len(),
             };
             let run = &self.records[self.next..end.min(self.next + AT_ONCE)];
-            let sent = self.producer.send_run(self.batch, self.next, run);
-            if sent > 0 {
-                let before = self.next / AT_ONCE;
-                self.next += sent;
-                // A large batch does not hold up what else this thread serves.
-                if self.next / AT_ONCE > before {
-                    tokio::task::yield_now().await;
+            let mut sent = self.producer.send_run(self.batch, self.next, run);
+            if sent == 0 {
+                match self.producer.send(self.batch, self.next, &run[0]) {
+                    Ok(()) => sent = 1,
+                    // Our own bound is lower than librdkafka's, so this is rare; the order is kept by waiting here.
+                    Err(_) => {
+                        self.producer.room().await;
+                        continue;
+                    }
                 }
-                continue;
             }
-            let record = &self.records[self.next];
-            match self.producer.send(self.batch, self.next, record) {
-                Ok(()) => self.next += 1,
-                // Our own bound is lower than librdkafka's, so this is rare; the order is kept by waiting here.
-                Err(_) => self.producer.room().await,
+            let before = self.next / AT_ONCE;
+            self.next += sent;
+            // A large batch does not hold up what else this thread serves.
+            if self.next / AT_ONCE > before {
+                tokio::task::yield_now().await;
             }
         }
         // librdkafka has its copies, and the answer may be long in coming.

@@ -141,10 +141,6 @@ impl Batches {
         self.slots.get(slot as usize)?.as_ref()?.watch.clone()
     }
 
-    pub(super) fn is_watched(&self, slot: Slot) -> bool {
-        matches!(self.slots.get(slot as usize), Some(Some(batch)) if batch.watch.is_some())
-    }
-
     /// Takes what became of a record; returns the batch if that was the last one's, to be finished without the lock.
     pub(super) fn complete(
         &mut self,

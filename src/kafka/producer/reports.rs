@@ -167,12 +167,11 @@ impl Callbacks {
                 return false;
             };
             let (batch, index) = place(report.opaque());
-            let is_plain =
-                report.error().is_none() && !reports.neighbours.any() && !batches.is_watched(batch);
-            if report.error().is_none() {
+            let is_written = report.error().is_none();
+            if is_written {
                 self.connection.works();
             }
-            if is_plain {
+            if is_written && !reports.neighbours.any() && batches.watcher(batch).is_none() {
                 let delivery = reports.delivery(&mut batches, &report);
                 finished.extend(batches.complete(batch, index, delivery));
             } else {
