@@ -1,4 +1,5 @@
-//! Compiles the protos with protox, so that no protoc is needed, and keeps their descriptors (with comments) for reflection.
+//! Compiles the protos with protox, so that no protoc is needed, and keeps their descriptors (with comments) for reflection. Wraps functions of
+//! librdkafka's.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -9,7 +10,19 @@ const PROTOS: [&str; 4] = [
     "outrigger/v1/admin.proto",
 ];
 
+/// See `kafka/ffi/epochs`.
+const WRAPPED: [&str; 3] = [
+    "rd_kafka_idemp_drain_epoch_bump0",
+    "rd_kafka_toppar_leader_unavailable",
+    "rd_kafka_toppar_retry_msgq",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
+    if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
+        for function in WRAPPED {
+            println!("cargo:rustc-link-arg=-Wl,--wrap={function}");
+        }
+    }
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler

@@ -2,6 +2,7 @@
 //!
 //! - `produce`: records through cached topic handles (by name, the crate scans every known topic under a lock for each record);
 //! - `events`: a producer's delivery reports, as many as come together, with the persistence status of a failed record;
+//! - `epochs`: no new epoch of a producer that would double records;
 //! - `queue`: a consumer's event queue with commits that answer, and partition queues that are read in batches;
 //! - `security`: credentials and tokens for running clients, and whether a broker answers;
 //! - `admin` and `describe`: what a cluster, its topics and groups are, and what one may do with them;
@@ -19,6 +20,7 @@
 mod admin;
 mod clock;
 pub(super) mod describe;
+mod epochs;
 mod events;
 mod message;
 mod partitioner;
@@ -34,6 +36,7 @@ use rdkafka_sys as rd;
 pub use self::process::leave;
 pub(super) use self::{
     clock::synchronised,
+    epochs::{Epochs, said},
     events::{DeliveryReport, DeliveryReports, Events},
     partitioner::Partitioner,
     produce::{Topic, purge, purge_queue},

@@ -221,7 +221,7 @@ pub(in crate::kafka) fn purge<C: ClientContext>(client: &Client<C>) {
     );
 }
 
-/// Throws away what is queued and was never sent.
+/// Throws away what is queued: what was never sent, and what waits to be sent again.
 pub(in crate::kafka) fn purge_queue<C: ClientContext>(client: &Client<C>) {
     purge_what(client, rd::RD_KAFKA_PURGE_F_QUEUE);
 }

@@ -34,8 +34,9 @@ pub(super) struct Client {
 }
 
 struct Shared {
-    // Before the producer, whose queue it is.
+    // Before the producer, whose they are.
     events: ffi::Events,
+    _epochs: ffi::Epochs,
     producer: BaseProducer<Callbacks>,
     is_over: AtomicBool,
 }
@@ -72,6 +73,7 @@ impl Client {
             .map_err(|error| error.to_string())?;
         let shared = Arc::new(Shared {
             events: ffi::Events::of(producer.client()),
+            _epochs: ffi::Epochs::of(producer.client()),
             producer,
             is_over: AtomicBool::new(false),
         });

@@ -32,6 +32,9 @@ const PROOF: Duration = Duration::from_secs(10);
 /// How long the old client may take to deliver what it has, while callers wait.
 const EMPTYING: Duration = Duration::from_secs(10);
 
+/// How long what a failed client will not send may lie in its queue.
+const RETURNING: Duration = Duration::from_millis(50);
+
 /// The wait before a new client that was no good is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -63,7 +66,7 @@ impl Lane {
                 self.give_up_kept(not_sent);
             }
             if let Some((code, text)) = fatal {
-                self.succeed(&client, code, &text).await;
+                self.succeed(&client, code, ffi::said(&text)).await;
             } else if stale && Instant::now() >= renew_at {
                 match self.renew(&client).await {
                     Ok(()) => {
@@ -108,7 +111,7 @@ impl Lane {
                 self.hopeless.store(false, Ordering::Release);
                 let _change = self.change.lock().await;
                 self.close();
-                if !old.emptied(EMPTYING).await {
+                if !wound_up(old).await {
                     old.context().gives_up.store(true, Ordering::Release);
                     ffi::purge(old.client());
                     old.emptied(EMPTYING).await;
@@ -234,6 +237,18 @@ fn fatal(client: &Arc<Client>) -> Option<(Code, String)> {
         return None;
     }
     client.client().fatal_error()
+}
+
+/// Waits until a client that has failed for good knows what became of all that it sent. What comes back to be sent again need not wait.
+async fn wound_up(client: &Client) -> bool {
+    let deadline = Instant::now() + EMPTYING;
+    while Instant::now() < deadline {
+        ffi::purge_queue(client.client());
+        if client.emptied(RETURNING).await {
+            return true;
+        }
+    }
+    false
 }
 
 async fn reaches(client: &Arc<Client>, within: Duration) -> bool {

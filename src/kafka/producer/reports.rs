@@ -30,7 +30,7 @@ use crate::{
         Cluster,
         connection::Connection,
         context, error,
-        ffi::{DeliveryReport, DeliveryReports},
+        ffi::{self, DeliveryReport, DeliveryReports},
         statistics::Statistics,
     },
 };
@@ -125,15 +125,6 @@ impl Callbacks {
             .or_else(|| self.connection.explained())
     }
 
-    /// Whether a record that was not written failed with its client, which is replaced.
-    fn is_over(&self, code: Code) -> bool {
-        match code {
-            // So librdkafka does by itself only with what was never sent when it has failed for good.
-            Code::PurgeQueue => !self.gives_up.load(Ordering::Acquire),
-            code => error::reason(code) == Reason::ProducerReplaced,
-        }
-    }
-
     /// Takes a record out of its report, to be sent again.
     fn take(&self, batch: Slot, index: usize, report: &DeliveryReport<'_>) -> Option<Kept> {
         // The lock is not held while the record is copied.
@@ -197,9 +188,15 @@ impl Callbacks {
     }
 
     fn failed(&self, batch: Slot, index: usize, code: Code, report: &DeliveryReport<'_>) {
+        let gives_up = self.gives_up.load(Ordering::Acquire);
+        // So librdkafka does by itself only with what is queued when it has failed for good.
+        let code = match code {
+            Code::PurgeQueue if !gives_up => Code::Fatal,
+            code => code,
+        };
         let persistence = report.persistence();
         let is_kept = persistence == Persistence::NotPersisted;
-        if is_kept && self.is_over(code) {
+        if is_kept && error::reason(code) == Reason::ProducerReplaced {
             if let Some(kept) = self.take(batch, index, report) {
                 self.succession.again.keep(kept);
                 self.succession.trouble.notify_one();
@@ -207,7 +204,7 @@ impl Callbacks {
             return;
         }
         if is_kept
-            && !self.gives_up.load(Ordering::Acquire)
+            && !gives_up
             && let Some(why) = Why::of(code)
             && let Some(kept) = self.take(batch, index, report)
             && self.may_be_a_neighbour(why, &kept.record)
@@ -240,7 +237,7 @@ impl ClientContext for Callbacks {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         self.connection.failed(code, reason);
         self.succession.trouble.notify_one();
-        context::error("producer", &error, reason);
+        context::error("producer", &error, ffi::said(reason));
     }
 
     fn stats_raw(&self, json: &[u8]) {
@@ -291,6 +288,9 @@ pub(super) fn failure(code: Code, topic: &str, persistence: Persistence) -> Fail
             format!("Kafka does not allow this sidecar to write to topic {topic:?} ({code})")
         }
         Reason::DeliveryTimeout => format!("no broker acknowledged the record in time ({code})"),
+        Reason::ProducerReplaced => format!(
+            "the producer was replaced before it knew whether the record was written ({code})"
+        ),
         // The text of an internal error is fixed; the cause is in the log.
         Reason::Internal => {
             tracing::error!(topic, error = %code, "a record failed for a reason that is not expected");

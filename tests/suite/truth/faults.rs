@@ -11,9 +11,13 @@ use tokio::sync::watch;
 use super::{
     BROKERS,
     callers::{Life, Pace},
-    network::{Network, Way},
 };
-use crate::{checker::random::Random, kafka::Kafka, sidecar::Sidecar};
+use crate::{
+    checker::random::Random,
+    kafka::Kafka,
+    network::{Network, Way},
+    sidecar::Sidecar,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {

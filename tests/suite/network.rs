@@ -113,8 +113,12 @@ async fn pass(
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let is_open = way.wait_for(|way| !stops.contains(way)).await.is_ok();
-        if !is_open || to.write_all(&buffer[..count]).await.is_err() {
+        let is_cut = match way.wait_for(|way| !stops.contains(way)).await {
+            // What was held up until then is lost.
+            Ok(way) => *way == Way::Cut,
+            Err(_) => true,
+        };
+        if is_cut || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
