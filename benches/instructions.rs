@@ -9,7 +9,7 @@ use bytes::Bytes;
 use outrigger::{
     config::{self, Sources},
     grpc::{self, proto},
-    kafka::{Answered, Cluster, Delivery, Producer, Registration, Trust},
+    kafka::{Answered, Cluster, Delivery, Keys, Producer, Registration, Trust},
     publish::{Admission, Claim, Claimant},
     record::Usage,
 };
@@ -36,6 +36,7 @@ fn step_admission(runtime: &tokio::runtime::Runtime, admission: &Admission, clai
 fn step_completion(producer: &Producer) {
     let registration = Registration {
         records: RECORDS,
+        keys: Keys::Unknown,
         failed: None,
         longest: None,
         done: Box::new(discard),
@@ -91,6 +92,7 @@ fn admission() {
             bytes: 40_000,
         },
         parts: Vec::new(),
+        keys: Keys::Unknown,
     };
     for _ in 0..ROUNDS {
         step_admission(&runtime, &admission, claim.clone());

@@ -30,6 +30,7 @@ pub use consumer::{
 pub use embedded::EmbeddedBroker;
 pub use ffi::leave;
 pub use producer::{
-    Answered, BatchId, Delivery, Places, Producer, Registration, SendFull, Trust, Waiting,
+    Answered, BatchId, Delivery, Keys, PartitionKey, Places, Producer, Registration, SendFull,
+    Trust, Waiting,
 };
 pub use rdkafka::config::ClientConfig as Properties;

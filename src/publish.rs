@@ -233,10 +233,12 @@ impl Publisher {
 
     /// What the records need before they may be handed over.
     fn claim(&self, claimant: Claimant, records: &[Record], usage: Usage) -> Claim {
+        let (keys, parts) = parts::of(records, &self.0.producer);
         Claim {
             claimant,
             usage,
-            parts: parts::of(records, &self.0.producer),
+            parts,
+            keys,
         }
     }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use outrigger::{
     config::{self, Config, Sources},
     failure::{Persistence, Reason},
-    kafka::{Cluster, Delivery, Producer, Registration, Trust},
+    kafka::{Cluster, Delivery, Keys, Producer, Registration, Trust},
     publish::{Claimant, Publisher},
     record::{Header, Record},
 };
@@ -108,6 +108,7 @@ impl Bench {
         });
         let registration = Registration {
             records: records.len(),
+            keys: Keys::Unknown,
             failed: None,
             longest,
             done: told,

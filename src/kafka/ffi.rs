@@ -39,7 +39,7 @@ pub(super) use self::{
     epochs::{Epochs, said},
     events::{DeliveryReport, DeliveryReports, Events},
     partitioner::Partitioner,
-    produce::{Topic, purge, purge_queue},
+    produce::{Topic, pause, purge, purge_queue, resume},
     queue::{EventQueue, PartitionQueue, metadata},
     regex::Regex,
     security::{reachable, set_credentials, set_token},

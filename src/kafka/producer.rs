@@ -16,6 +16,7 @@ mod neighbours;
 mod places;
 mod replace;
 mod reports;
+mod rest;
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +32,7 @@ use tokio::{sync::Notify, task::JoinSet};
 pub(super) use self::places::PartitionCounts;
 pub use self::{
     batches::{Answered, BatchId, Waiting},
-    places::Places,
+    places::{Keys, PartitionKey, Places},
 };
 use self::{
     batches::{Batch, Completion, Watch},
@@ -72,6 +73,8 @@ impl Delivery {
 pub struct Registration {
     /// How many it has, at least one.
     pub records: usize,
+    /// Where they go.
+    pub keys: Keys,
     /// Raised as soon as one of them fails.
     pub failed: Option<Arc<AtomicBool>>,
     /// If reports are missing after that time, it is answered without them.
@@ -105,6 +108,7 @@ impl Producer {
             neighbours: Default::default(),
             room: Notify::new(),
             is_room_wanted: AtomicBool::new(false),
+            resting: Default::default(),
             trust,
             partitions: PartitionCounts::default(),
         });
@@ -126,6 +130,7 @@ impl Producer {
         let batches = registrations.into_iter().map(|registration| Batch {
             deliveries: vec![None; registration.records],
             open: registration.records,
+            keys: registration.keys,
             failed: registration.failed,
             watch: None,
             done: Some(registration.done),
@@ -183,6 +188,7 @@ impl Producer {
         let own = self.first.cluster.config().publish.topics.of(topic);
         let own = own.and_then(|policy| policy.partitioner);
         Places {
+            topic: places::hash(topic),
             partitions: self.reports.partitions.of(topic),
             partitioner: own.map_or(self.partitioner, ffi::Partitioner::named),
         }
@@ -238,6 +244,7 @@ impl Producer {
             clients,
             self.look_up_limits(),
             self.send_neighbours(),
+            self.let_rest(),
             self.answer_the_late()
         );
     }

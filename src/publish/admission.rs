@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::shares::{Claim, Shares, Ticket};
-use crate::{metrics, record::Usage};
+use crate::{kafka::Keys, metrics, record::Usage};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -49,6 +49,13 @@ pub struct Marks {
 pub struct Admitted {
     claim: Claim,
     inner: Arc<Inner>,
+}
+
+impl Admitted {
+    /// Where the records go: to be taken once.
+    pub(super) fn keys(&mut self) -> Keys {
+        std::mem::take(&mut self.claim.keys)
+    }
 }
 
 /// A request that waits, or was given room that nobody has taken yet.
@@ -283,6 +290,7 @@ mod tests {
             claimant: Claimant::Stream(NEXT.fetch_add(1, Ordering::Relaxed)),
             usage: usage(records, bytes),
             parts: Vec::new(),
+            keys: Keys::Unknown,
         }
     }
 

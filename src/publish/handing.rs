@@ -45,7 +45,7 @@ impl Publisher {
             let Order {
                 records,
                 asked,
-                admitted,
+                mut admitted,
                 failed,
                 done,
             } = order;
@@ -54,9 +54,11 @@ impl Publisher {
                 .map(|run| self.0.config.delivery_timeout_of(&run[0].topic))
                 .max();
             let runs = Runs::of(&records);
+            let keys = admitted.keys();
             let (mut done, mut admitted) = (Some(done), Some(admitted));
             registrations.push(Registration {
                 records: records.len(),
+                keys,
                 failed,
                 longest,
                 done: Box::new(move |deliveries: Vec<Delivery>, answered| {

@@ -9,7 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::record::Usage;
+use crate::{
+    kafka::{Keys, PartitionKey},
+    record::Usage,
+};
 
 /// Who asks for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,9 +24,6 @@ pub enum Claimant {
     /// All unary calls of a connection.
     Connection(u64),
 }
-
-/// A partition of a topic, as a number; two that fall together share what is each one's.
-pub(super) type PartitionKey = u64;
 
 /// Names a request that waits. Later ones are greater.
 pub(super) type Ticket = u64;
@@ -37,6 +37,8 @@ pub struct Claim {
     pub usage: Usage,
     /// What of it goes to which partition, as far as that is known.
     pub parts: Vec<(PartitionKey, Usage)>,
+    /// The same, of each record.
+    pub keys: Keys,
 }
 
 /// Where a claimant's oldest request waits: its share, and the request.

@@ -188,6 +188,20 @@ impl Sidecar {
     }
 
     /// Resident memory in bytes.
+    /// The processor's time that it has taken.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // After the name come the fields from the third on; user and system time are the 14th and 15th, in hundredths of a second.
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        let ticks = |field: usize| fields[field - 3].parse::<u64>().unwrap();
+        Duration::from_millis((ticks(14) + ticks(15)) * 10)
+    }
+
     pub fn rss(&self) -> u64 {
         self.memory("VmRSS:")
     }

@@ -15,7 +15,7 @@ use super::Session;
 use crate::{
     consume::ledger::{Cause, Dead, Moment},
     failure::{Failure, Reason},
-    kafka::{Delivery, Registration},
+    kafka::{Delivery, Keys, Registration},
     metrics,
     record::{Consumed, Header, Record, TopicPartition},
 };
@@ -137,6 +137,7 @@ impl Session {
             self.copies.under_way += 1;
             let registration = Registration {
                 records: 1,
+                keys: Keys::Unknown,
                 failed: None,
                 // However long it takes: another copy would be one too many.
                 longest: None,

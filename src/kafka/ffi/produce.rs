@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use rdkafka::{
+    TopicPartitionList,
     client::{Client, ClientContext},
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
@@ -231,5 +232,28 @@ fn purge_what<C: ClientContext>(client: &Client<C>, what: i32) {
     let code = unsafe { rd::rd_kafka_purge(client.native_ptr(), what) };
     if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         tracing::warn!(error = %Code::from(code), "the producer could not be purged");
+    }
+}
+
+/// Sends no more of these partitions until they go on; what is unanswered stays so, and what waits for too long fails as ever.
+/// Waits for librdkafka's main thread.
+pub(in crate::kafka) fn pause<C: ClientContext>(
+    client: &Client<C>,
+    partitions: &TopicPartitionList,
+) {
+    // SAFETY: the client and the list are alive for the call; what is said of each partition is not needed.
+    unsafe { rd::rd_kafka_pause_partitions(client.native_ptr(), partitions.ptr()) };
+}
+
+/// Goes on with these partitions, at once. Waits for librdkafka's main thread.
+pub(in crate::kafka) fn resume<C: ClientContext>(
+    client: &Client<C>,
+    partitions: &TopicPartitionList,
+) {
+    // SAFETY: as above. The threads of brokers may sleep for up to a second: it is a flush that wakes them, and one without any time
+    // does nothing else.
+    unsafe {
+        rd::rd_kafka_resume_partitions(client.native_ptr(), partitions.ptr());
+        rd::rd_kafka_flush(client.native_ptr(), 0);
     }
 }

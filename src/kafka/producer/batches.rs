@@ -11,7 +11,11 @@ use std::{
     time::Instant,
 };
 
-use super::Delivery;
+use super::{
+    Delivery,
+    places::{Keys, PartitionKey},
+    rest::Unanswered,
+};
 use crate::metrics;
 
 /// Names a batch, for good.
@@ -48,6 +52,7 @@ pub(super) struct Batch {
     /// Empty once it was answered for its age.
     pub(super) deliveries: Vec<Option<Delivery>>,
     pub(super) open: usize,
+    pub(super) keys: Keys,
     pub(super) failed: Option<Arc<AtomicBool>>,
     pub(super) watch: Option<Watch>,
     /// Absent only while it is called for the batch's age.
@@ -219,6 +224,32 @@ impl Batches {
             .map_or_else(Vec::new, |batch| batch.deliveries.clone())
     }
 
+    /// What of each partition was registered before that time and has no report. Looks at all of them: for somebody who looks on now and then.
+    pub(super) fn unanswered(&self, before: Instant) -> HashMap<PartitionKey, Unanswered> {
+        let mut all = HashMap::new();
+        let mut note = |key, records, first| {
+            let unanswered = all.entry(key).or_insert(Unanswered { records: 0, first });
+            unanswered.records += records;
+            unanswered.first = unanswered.first.min(first);
+        };
+        let old = self.slots.iter().flatten();
+        for batch in old.filter(|batch| batch.since < before) {
+            let mut open = (batch.deliveries.iter().enumerate())
+                .filter_map(|(index, delivery)| delivery.is_none().then_some(index));
+            match &batch.keys {
+                Keys::Unknown => {}
+                Keys::All(key) => {
+                    let first = open.next().unwrap_or_default();
+                    note(*key, batch.open, (batch.number, first));
+                }
+                Keys::Each(keys) => open
+                    .filter_map(|index| Some((index, keys[index]?)))
+                    .for_each(|(index, key)| note(key, 1, (batch.number, index))),
+            }
+        }
+        all
+    }
+
     /// Since when the oldest batch is open. Looks at all of them: for somebody who looks on now and then.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.slots.iter().flatten().map(|batch| batch.since).min()
@@ -284,6 +315,7 @@ mod tests {
         let id = batches.insert(Batch {
             deliveries: vec![None; 2],
             open: 2,
+            keys: Keys::Unknown,
             failed: Some(Arc::clone(&failed)),
             watch: None,
             done: Some(Box::new(|_, _| {})),
@@ -314,6 +346,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unanswered_of_each_partition_is_known_with_its_first() {
+        let (begun, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut batches = Batches::default();
+        let mut insert = |keys, records, since| {
+            batches.insert(Batch {
+                deliveries: vec![None; records],
+                open: records,
+                keys,
+                failed: None,
+                watch: None,
+                done: Some(Box::new(|_, _| {})),
+                since,
+                until: Some(since),
+                late: 0,
+                number: 0,
+            })
+        };
+        let seven = insert(Keys::All(7), 2, begun);
+        insert(Keys::Each(Box::new([Some(8), None, Some(7)])), 3, begun);
+        insert(Keys::Unknown, 1, begun);
+        insert(Keys::All(7), 1, begun + hour);
+        let published = Delivery::Published {
+            partition: 0,
+            offset: Some(7),
+            timestamp: None,
+            duplicate: false,
+        };
+        batches.complete(seven.slot, 0, published);
+        let unanswered = |records, first| Unanswered { records, first };
+        let expected = [(7, unanswered(2, (0, 1))), (8, unanswered(1, (1, 0)))];
+        assert_eq!(batches.unanswered(begun + hour), expected.into());
+
+        // Of what is answered for its age it is not known which records it is.
+        let unknown = Failure::possibly_persisted(Reason::DeliveryTimeout, "?");
+        batches.late(begun, || Delivery::failed(unknown.clone()));
+        let expected = [(7, unanswered(1, (0, 0)))];
+        assert_eq!(batches.unanswered(begun + hour), expected.into());
+    }
+
+    #[test]
     fn a_batch_that_is_answered_for_its_age_stays_until_its_last_report() {
         let mut batches = Batches::default();
         let (begun, hour) = (Instant::now(), Duration::from_secs(3600));
@@ -323,6 +395,7 @@ mod tests {
             let id = batches.insert(Batch {
                 deliveries: vec![None; 3],
                 open: 3,
+                keys: Keys::Unknown,
                 failed: Some(Arc::clone(&failed)),
                 watch: None,
                 done: Some(Box::new(move |_, _| drop(Arc::clone(&held)))),

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode as Code};
+use rdkafka::{TopicPartitionList, producer::Producer as _, types::RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
 use super::{
@@ -251,6 +251,21 @@ impl Lane {
     pub(super) fn forget(&self, topic: &str) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.topics.remove(topic);
+    }
+
+    /// The client, and those of `partitions` whose topics are open here.
+    pub(super) fn open_of(
+        &self,
+        partitions: &[(String, i32)],
+    ) -> (Arc<Client>, TopicPartitionList) {
+        let current = self.current();
+        let mut open = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            if current.topics.contains_key(topic) {
+                open.add_partition(topic, *partition);
+            }
+        }
+        (Arc::clone(&current.client), open)
     }
 
     fn config(&self) -> &Publish {

@@ -23,6 +23,7 @@ use super::{
     batches::{Batch, BatchId, Batches, Slot},
     lane::Succession,
     neighbours::{Neighbours, Why},
+    rest::Resting,
 };
 use crate::{
     failure::{Failure, Persistence, Reason},
@@ -43,6 +44,7 @@ pub(super) struct Reports {
     // A std mutex: sections are a few instructions and nothing awaits inside.
     pub(super) batches: Mutex<Batches>,
     pub(super) neighbours: Neighbours,
+    pub(super) resting: Resting,
     pub(super) room: Notify,
     /// Whether somebody waits for that, for the path of every report.
     pub(super) is_room_wanted: AtomicBool,
@@ -159,6 +161,9 @@ impl Callbacks {
             };
             let (batch, index) = place(report.opaque());
             let is_written = report.error().is_none();
+            if reports.resting.is_any() {
+                reports.resting.answered(report.topic(), report.partition());
+            }
             if is_written {
                 self.connection.works();
             }

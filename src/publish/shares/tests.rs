@@ -17,6 +17,7 @@ fn claim(claimant: u64, bytes: u64) -> Claim {
         claimant: Claimant::Stream(claimant),
         usage: usage(1, bytes),
         parts: Vec::new(),
+        keys: Keys::Unknown,
     }
 }
 
@@ -223,7 +224,7 @@ proptest! {
                 Step::Ask(who, part, records, bytes) => {
                     let usage = usage(records, bytes);
                     let parts = part.map(|partition| (partition, usage));
-                    let claim = Claim { claimant: Claimant::Stream(who), usage, parts: parts.into_iter().collect() };
+                    let claim = Claim { claimant: Claimant::Stream(who), usage, parts: parts.into_iter().collect(), keys: Keys::Unknown };
                     model.waiting.push((ticket, claim.clone()));
                     let granted = match shares.take(&claim) {
                         true => vec![ticket],
