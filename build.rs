@@ -11,9 +11,11 @@ const PROTOS: [&str; 4] = [
 ];
 
 /// See `kafka/ffi/epochs`.
-const WRAPPED: [&str; 3] = [
-    "rd_kafka_idemp_drain_epoch_bump0",
+const WRAPPED: [&str; 5] = [
+    "rd_kafka_bufq_purge",
+    "rd_kafka_idemp_inflight_toppar_add",
     "rd_kafka_toppar_leader_unavailable",
+    "rd_kafka_toppar_pid_change",
     "rd_kafka_toppar_retry_msgq",
 ];
 

@@ -1,6 +1,6 @@
 //! Records whose answers are lost, beside one for which librdkafka begins a new epoch: they are in Kafka once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outrigger::grpc::proto;
 use rdkafka::{
@@ -49,8 +49,17 @@ fn written(kafka: &Kafka, topic: &str, value: &str) -> usize {
         .count()
 }
 
+/// When an answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// Before the other record is refused.
+    Before,
+    /// While librdkafka waits for what is under way, to begin the epoch.
+    After,
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_record_does_not_double_those_whose_answers_were_lost() {
+async fn a_refused_record_does_not_double_those_whose_answers_are_lost() {
     let mut network = Network::of(BROKERS as usize);
     let options = [
         "--listener=PROXIED:PLAINTEXT".to_owned(),
@@ -68,48 +77,57 @@ async fn a_refused_record_does_not_double_those_whose_answers_were_lost() {
     let start = move || Sidecar::start(&bootstrap, &[]);
     let sidecar = tokio::task::spawn_blocking(start).await.unwrap();
     let mut client = sidecar.publisher().await;
-    for partition in [0, other] {
-        let request = publish_request(vec![at(&topic, partition, "before")]);
-        client.publish(request).await.unwrap();
-    }
 
-    network.set(deaf, Way::Deaf);
-    let request = publish_request(vec![at(&topic, 0, "unanswered")]);
-    let mut waiting = client.clone();
-    let unanswered = tokio::spawn(async move { waiting.publish(request).await });
-    tokio::task::block_in_place(|| {
-        while written(&kafka, &topic, "unanswered") == 0 {
-            std::thread::sleep(Duration::from_millis(50));
+    for lost in [Lost::Before, Lost::After] {
+        for partition in [0, other] {
+            let request = publish_request(vec![at(&topic, partition, &format!("{lost:?}"))]);
+            client.publish(request).await.unwrap();
         }
-    });
-    network.set(deaf, Way::Cut);
-    let without_key = proto::Record {
-        key: None,
-        ..at(&topic, other, "refused")
-    };
-    let refused = client
-        .publish(publish_request(vec![without_key]))
-        .await
-        .unwrap_err();
-    assert_eq!(reason(&refused), "INVALID_RECORD");
-    network.set(deaf, Way::Open);
+        network.set(deaf, Way::Deaf);
+        let value = format!("{lost:?} unanswered");
+        let request = publish_request(vec![at(&topic, 0, &value)]);
+        let mut waiting = client.clone();
+        let unanswered = tokio::spawn(async move { waiting.publish(request).await });
+        tokio::task::block_in_place(|| {
+            let begun = Instant::now();
+            while written(&kafka, &topic, &value) == 0 {
+                assert!(begun.elapsed() < PATIENCE, "it is not written in time");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let cut = || network.set(deaf, Way::Cut);
+        if lost == Lost::Before {
+            cut();
+            // The client notices.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let without_key = proto::Record {
+            key: None,
+            ..at(&topic, other, "refused")
+        };
+        let refused = client.publish(publish_request(vec![without_key])).await;
+        assert_eq!(reason(&refused.unwrap_err()), "INVALID_RECORD");
+        cut();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        network.set(deaf, Way::Open);
 
-    let answer = tokio::time::timeout(PATIENCE, unanswered).await.unwrap();
-    for partition in [0, other] {
-        let request = publish_request(vec![at(&topic, partition, "after")]);
-        client.publish(request).await.unwrap();
-    }
-    tokio::task::block_in_place(|| {
-        for (value, times) in [
-            ("unanswered", 1),
-            ("refused", 0),
-            ("before", 2),
-            ("after", 2),
-        ] {
-            assert_eq!(written(&kafka, &topic, value), times, "{value}: {answer:?}");
+        let answer = tokio::time::timeout(PATIENCE, unanswered).await.unwrap();
+        for partition in [0, other] {
+            let request = publish_request(vec![at(&topic, partition, &format!("{lost:?}"))]);
+            client.publish(request).await.unwrap();
         }
-    });
-    let status = answer.unwrap().unwrap_err();
-    assert_eq!(reason(&status), "PRODUCER_REPLACED", "{status:?}");
-    assert_eq!(persistence(&status), "POSSIBLY_PERSISTED");
+        tokio::task::block_in_place(|| {
+            let expected = [
+                (value.as_str(), 1),
+                ("refused", 0),
+                (&format!("{lost:?}"), 4),
+            ];
+            for (value, times) in expected {
+                assert_eq!(written(&kafka, &topic, value), times, "{value}: {answer:?}");
+            }
+        });
+        let status = answer.unwrap().unwrap_err();
+        assert_eq!(reason(&status), "PRODUCER_REPLACED", "{lost:?}: {status:?}");
+        assert_eq!(persistence(&status), "POSSIBLY_PERSISTED");
+    }
 }

@@ -33,6 +33,7 @@ mod coordinator;
 mod dead_letters;
 mod dedup;
 mod door;
+#[cfg(target_os = "linux")]
 mod epochs;
 mod examples;
 mod foreign;

@@ -222,9 +222,12 @@ pub(in crate::kafka) fn purge<C: ClientContext>(client: &Client<C>) {
     );
 }
 
-/// Throws away what is queued: what was never sent, and what waits to be sent again.
+/// Throws away what is queued, what was never sent and what waits to be sent again. Does not wait for it: threads of librdkafka's may be busy.
 pub(in crate::kafka) fn purge_queue<C: ClientContext>(client: &Client<C>) {
-    purge_what(client, rd::RD_KAFKA_PURGE_F_QUEUE);
+    purge_what(
+        client,
+        rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_NON_BLOCKING,
+    );
 }
 
 fn purge_what<C: ClientContext>(client: &Client<C>, what: i32) {
