@@ -1,6 +1,6 @@
-//! Records whose answers are lost, beside one for which librdkafka begins a new epoch: they are in Kafka once.
+//! Records whose answers are lost, beside one for which librdkafka begins a new epoch or with a broker that is killed: they are in Kafka once.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use outrigger::grpc::proto;
 use rdkafka::{
@@ -16,6 +16,9 @@ use crate::{
 };
 
 const BROKERS: i32 = 3;
+
+/// In that time a client notices that its connection is cut.
+const NOTICES: Duration = Duration::from_millis(300);
 
 /// Who leads each partition.
 fn leaders(kafka: &Kafka, topic: &str) -> Vec<u64> {
@@ -47,6 +50,14 @@ fn written(kafka: &Kafka, topic: &str, value: &str) -> usize {
     values
         .filter(|found| found.as_deref() == Some(value.as_bytes()))
         .count()
+}
+
+fn await_written(kafka: &Kafka, topic: &str, value: &str) {
+    let begun = Instant::now();
+    while written(kafka, topic, value) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it is not written in time");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// When an answer is lost.
@@ -88,18 +99,11 @@ async fn a_refused_record_does_not_double_those_whose_answers_are_lost() {
         let request = publish_request(vec![at(&topic, 0, &value)]);
         let mut waiting = client.clone();
         let unanswered = tokio::spawn(async move { waiting.publish(request).await });
-        tokio::task::block_in_place(|| {
-            let begun = Instant::now();
-            while written(&kafka, &topic, &value) == 0 {
-                assert!(begun.elapsed() < PATIENCE, "it is not written in time");
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        });
+        tokio::task::block_in_place(|| await_written(&kafka, &topic, &value));
         let cut = || network.set(deaf, Way::Cut);
         if lost == Lost::Before {
             cut();
-            // The client notices.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(NOTICES).await;
         }
         let without_key = proto::Record {
             key: None,
@@ -108,7 +112,7 @@ async fn a_refused_record_does_not_double_those_whose_answers_are_lost() {
         let refused = client.publish(publish_request(vec![without_key])).await;
         assert_eq!(reason(&refused.unwrap_err()), "INVALID_RECORD");
         cut();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(NOTICES).await;
         network.set(deaf, Way::Open);
 
         let answer = tokio::time::timeout(PATIENCE, unanswered).await.unwrap();
@@ -129,5 +133,57 @@ async fn a_refused_record_does_not_double_those_whose_answers_are_lost() {
         let status = answer.unwrap().unwrap_err();
         assert_eq!(reason(&status), "PRODUCER_REPLACED", "{lost:?}: {status:?}");
         assert_eq!(persistence(&status), "POSSIBLY_PERSISTED");
+    }
+}
+
+/// Brokers that restart forget the producers of records that are stamped more than a day ago, by whom they are stamped or by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_written_once_though_its_broker_is_killed_before_it_answers() {
+    let mut network = Network::of(1);
+    let options = [
+        "--listener=PROXIED:PLAINTEXT".to_owned(),
+        format!("--advertise=PROXIED:{}", network.ports()),
+    ];
+    let start = move || Kafka::start_with(1, &options);
+    let kafka = tokio::task::spawn_blocking(start).await.unwrap();
+    network.lead_to(kafka.listener("PROXIED"));
+    let own = kafka.topic("stamped", 1).await;
+    let settings = [("message.timestamp.type", "LogAppendTime")];
+    let brokers = kafka.topic_with("stamped-by-brokers", 1, &settings).await;
+    let bootstrap = network.bootstrap();
+    let start = move || Sidecar::start(&bootstrap, &[]);
+    let sidecar = tokio::task::spawn_blocking(start).await.unwrap();
+    let client = sidecar.publisher().await;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+    let cases = [(&own, now - 20 * 3600), (&brokers, 1)];
+    let publish = |topic: &str, seconds, value| {
+        let record = proto::Record {
+            timestamp: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            ..at(topic, 0, value)
+        };
+        let (mut client, request) = (client.clone(), publish_request(vec![record]));
+        async move { client.publish(request).await }
+    };
+    for (topic, seconds) in cases {
+        publish(topic, seconds, "before").await.unwrap();
+    }
+    network.set(1, Way::Deaf);
+    let unanswered =
+        cases.map(|(topic, seconds)| tokio::spawn(publish(topic, seconds, "unanswered")));
+    tokio::task::block_in_place(|| {
+        for (topic, _) in cases {
+            await_written(&kafka, topic, "unanswered");
+        }
+        kafka.tell("kill 1");
+        network.set(1, Way::Cut);
+        std::thread::sleep(NOTICES);
+        network.set(1, Way::Open);
+        kafka.tell("start 1");
+    });
+    for (answer, (topic, _)) in unanswered.into_iter().zip(cases) {
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap();
+        assert!(answer.unwrap().is_ok());
+        let times = tokio::task::block_in_place(|| written(&kafka, topic, "unanswered"));
+        assert_eq!(times, 1, "{topic}");
     }
 }

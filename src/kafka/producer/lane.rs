@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     config::Publish,
-    failure::{Failure, Persistence},
-    kafka::{Cluster, ffi, settings},
+    failure::{Failure, Persistence, Reason},
+    kafka::{Cluster, error, ffi, settings},
     record::Record,
 };
 
@@ -215,7 +215,9 @@ impl Lane {
                 let forbidden = self.failed_for_good();
                 // Another client is on its way; one after the other may fail, so that is not waited for longer than for a report.
                 let may_wait = forbidden.is_none() && !self.hopeless.load(Ordering::Acquire);
-                if may_wait && code == Code::Fatal && !self.reports.batches().is_answered(batch) {
+                // What it failed of is the code of all that it is given afterwards.
+                let is_over = error::reason(code) == Reason::ProducerReplaced;
+                if may_wait && is_over && !self.reports.batches().is_answered(batch) {
                     return Err(SendFull);
                 }
                 let failure = forbidden

@@ -1,5 +1,10 @@
 //! Between the history and the wire: how a send looks as a record, what an answer says, and what a record of the topic is.
 
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
+
 use outrigger::grpc::proto;
 use rdkafka::{Message, message::BorrowedMessage};
 use tonic::{Code, Status};
@@ -7,10 +12,17 @@ use tonic_types::StatusExt;
 
 use super::history::{Answer, Calls, Place, Stored};
 
-/// A send as a record. Its timestamp is its number, in milliseconds from 1.
+/// The time of the first send, in milliseconds: of today. Brokers know again what producers send twice until the last record's timestamp is older
+/// than `producer.id.expiration.ms`, a day, and forget a producer sooner only by that: with older times a broker that was killed takes all that comes.
+static FIRST: LazyLock<i64> = LazyLock::new(|| {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    (now - Duration::from_secs(3600)).as_millis() as i64
+});
+
+/// A send as a record. Its number is told by its timestamp.
 pub fn record(topic: &str, caller: u16, calls: &Calls, send: u32) -> proto::Record {
     let sent = calls.sent[send as usize];
-    let millis = i64::from(send) + 1;
+    let millis = *FIRST + i64::from(send);
     let id = calls.has_ids.then(|| format!("{caller}-{}", sent.record));
     let value = [&caller.to_be_bytes()[..], &sent.record.to_be_bytes()].concat();
     proto::Record {
@@ -31,7 +43,9 @@ pub fn stored(message: &BorrowedMessage<'_>) -> Stored {
     let read = || {
         let (caller, record) = message.payload()?.split_at_checked(2)?;
         Some(Stored {
-            send: (message.timestamp().to_millis()? - 1).try_into().ok()?,
+            send: (message.timestamp().to_millis()? - *FIRST)
+                .try_into()
+                .ok()?,
             record: u32::from_be_bytes(record.try_into().ok()?),
             caller: u16::from_be_bytes(caller.try_into().ok()?),
             key: u16::from_be_bytes(message.key()?.try_into().ok()?),
