@@ -187,7 +187,6 @@ impl Sidecar {
         }
     }
 
-    /// Resident memory in bytes.
     /// The processor's time that it has taken.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
@@ -202,6 +201,7 @@ impl Sidecar {
         Duration::from_millis((ticks(14) + ticks(15)) * 10)
     }
 
+    /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
         self.memory("VmRSS:")
     }

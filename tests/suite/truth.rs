@@ -234,7 +234,14 @@ async fn every_answer_to_a_publish_is_the_truth() {
         scene.lived.len()
     );
     assert!(violations.is_empty(), "seed {seed}: {}", tell(&violations));
-    for kind in ["written", "duplicate", "not written", "possibly", "unknown"] {
+    for kind in [
+        "written",
+        "duplicate",
+        "not written",
+        "not sent",
+        "possibly",
+        "unknown",
+    ] {
         assert!(kinds.contains_key(kind), "no answer is {kind:?}: {kinds:?}");
     }
     for reason in failures.keys() {

@@ -12,8 +12,8 @@ use tonic_types::StatusExt;
 
 use super::history::{Answer, Calls, Place, Stored};
 
-/// The time of the first send, in milliseconds: of today. Brokers know again what producers send twice until the last record's timestamp is older
-/// than `producer.id.expiration.ms`, a day, and forget a producer sooner only by that: with older times a broker that was killed takes all that comes.
+/// The time of the first send, in milliseconds: of today. Brokers forget a producer whose last record is stamped longer ago than
+/// `producer.id.expiration.ms`, a day: with older times one that was killed would take for new what is sent again.
 static FIRST: LazyLock<i64> = LazyLock::new(|| {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
     (now - Duration::from_secs(3600)).as_millis() as i64
